@@ -1,0 +1,1 @@
+"""The offline half: files in, committed pages out."""

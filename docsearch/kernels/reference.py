@@ -1,0 +1,29 @@
+"""MaxSim as it is defined, in float64: the yardstick for every faster kernel."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from docsearch.types import PackedVectors
+
+
+def maxsim_reference(query: NDArray[np.float32], packed: PackedVectors) -> NDArray[np.float64]:
+    """Score every page against one query: each query token takes its best page token.
+
+    Args:
+        query: (Tq, D) unit rows, one per query token.
+        packed: P pages' coded token vectors.
+
+    Returns:
+        (P,) sums of cosines in [-Tq, Tq]; -Tq, the least possible, for a page that owns no token vectors.
+
+    Source: Khattab & Zaharia 2020, "ColBERT", section 3.3; ours takes packed pages, not padded ones.
+    """
+    rows = packed.codec.decode(packed.codes, query.shape[1]).astype(np.float64)
+    scores = np.full(len(packed.scales), -float(len(query)))
+    for page, (start, end) in enumerate(zip(packed.offsets[:-1], packed.offsets[1:], strict=True)):
+        if end > start:
+            similarity = rows[start:end] * float(packed.scales[page]) @ query.astype(np.float64).T  # (T, Tq)
+            scores[page] = similarity.max(axis=0).sum()
+    return scores

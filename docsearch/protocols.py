@@ -1,0 +1,76 @@
+"""What can be swapped, each one to three methods: an encoder, a codec, a prefilter.
+
+`docsearch.testing` has a fake encoder that is fast and predictable.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from docsearch.types import PageVectors, Query, QueryVectors, RenderedPage
+
+
+@runtime_checkable
+class Encoder(Protocol):
+    """Turns pages and queries into vectors of one space.
+
+    Attributes:
+        name: what ``--encoder`` calls it.
+        token_dim: D, the length of a token vector.
+        dense_dim: E, the length of the dense vector.
+        fingerprint: changes whenever the same page would get other vectors (weights, adapter, prompts, pixel budget).
+        modalities: what a query may hold: ``{"text"}``, ``{"text", "image"}``.
+        reads: ``"words"`` or ``"image"``: what it needs of a page. Pages come without pixels for the former.
+    """
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def token_dim(self) -> int: ...
+    @property
+    def dense_dim(self) -> int: ...
+    @property
+    def fingerprint(self) -> str: ...
+    @property
+    def modalities(self) -> frozenset[str]: ...
+    @property
+    def reads(self) -> str: ...
+
+    def encode_pages(self, pages: Sequence[RenderedPage]) -> list[PageVectors]:
+        """One result per page, in order; a page's vectors do not depend on its neighbours in the call."""
+        ...
+
+    def encode_queries(self, queries: Sequence[Query]) -> list[QueryVectors]:
+        """One result per query, in order."""
+        ...
+
+
+class Codec(Protocol):
+    """How a token vector becomes bytes on disk."""
+
+    @property
+    def name(self) -> str: ...
+
+    def row_bytes(self, dim: int) -> int:
+        """B, the bytes one coded token vector takes."""
+        ...
+
+    def encode(self, tokens: NDArray[np.float32]) -> tuple[NDArray[np.uint8], float]:
+        """Turn one page's (T, D) unit rows into (T, B) codes and the page's positive scale."""
+        ...
+
+    def decode(self, codes: NDArray[np.uint8], dim: int) -> NDArray[np.float32]:
+        """Turn (V, B) codes into (V, D) float32 rows, still to be multiplied by their page's scale."""
+        ...
+
+
+class Prefilter(Protocol):
+    """Finds the pages worth scoring: best first; may miss, never invents."""
+
+    def candidates(self, query: QueryVectors, n: int, *, allowed: NDArray[np.bool_] | None = None) -> NDArray[np.int64]:
+        """At most n rows of the snapshot; ``allowed`` (P,) says which rows may appear, None means every live one."""
+        ...

@@ -1,0 +1,1 @@
+"""The online half: a query in, scored pages out."""

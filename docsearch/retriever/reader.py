@@ -1,0 +1,57 @@
+"""One open snapshot with what searches it and what turns pages into hits."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from docsearch.retriever import explain
+from docsearch.retriever.prefilter import FlatPrefilter
+from docsearch.retriever.searcher import Searcher
+from docsearch.store.layout import IndexPaths, Layout
+from docsearch.store.snapshot import Snapshot
+from docsearch.store.terms import query_terms
+from docsearch.types import Hit, QueryVectors, ScoredPage
+
+
+class Reader:
+    """Opens the newest commit; raises what `Snapshot` raises."""
+
+    def __init__(self, paths: IndexPaths, layout: Layout) -> None:
+        self.snapshot = Snapshot(paths, layout)
+        self.prefilter = FlatPrefilter(self.snapshot)
+        self.searcher = Searcher(self.snapshot, self.prefilter)
+
+    def hit(self, page: ScoredPage, rank: int, query: QueryVectors | None, text: str) -> Hit:
+        """What the user sees of a scored page: where it is from, a snippet, and the regions that answer."""
+        record = self.snapshot.catalog.page(page.page_id)
+        if query is None:  # found by its words alone
+            boxes = record.words.boxes
+            relevance = words = explain.term_relevance(record.words, query_terms(text))
+        else:
+            boxes = self.snapshot.boxes(page.row)
+            relevance = explain.token_relevance(query.tokens, self.snapshot.tokens(page.row))
+            words = explain.word_relevance(record.words, relevance, boxes)
+            boxes = explain.widened(record.words, relevance, boxes)
+        shown = [self._shown_path(path) for path in record.paths]
+        return Hit(
+            rank=rank,
+            score=page.score,
+            raw_score=page.raw_score,
+            doc_id=record.doc_id,
+            path=shown[0],
+            page_number=record.page_number,
+            page_label=record.page_label,
+            page_count=record.page_count,
+            title=record.title,
+            snippet=explain.snippet(record.words, words),
+            regions=explain.regions(relevance, boxes),
+            scores=page.scores,
+            metadata=record.metadata,
+            indexed_at=record.indexed_at,
+            duplicates=tuple(shown[1:]),
+        )
+
+    def _shown_path(self, name: str) -> str:
+        """A path as one would type it here: relative to the working folder when it is below it."""
+        path, here = self.snapshot.paths.source_path(name), Path.cwd()
+        return str(path.relative_to(here)) if path.is_relative_to(here) else str(path)

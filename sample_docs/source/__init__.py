@@ -1,0 +1,1 @@
+"""The sample documents: one module for each, and the pen they are all drawn with."""
