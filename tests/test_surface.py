@@ -83,7 +83,7 @@ def test_help_loads_nothing_heavy():
 
 def test_a_question_is_answered_and_the_page_can_be_shown(indexed):
     """The way of a user: from the question over the path to the page, spaces in names included."""
-    found = run("query", "who signed the lease?", "-k", "1", "-0", folder=indexed)
+    found = run("query", "who signed for the tenant?", "-k", "1", "-0", folder=indexed)
     shown = subprocess.run(
         ["xargs", "-0", "-n", "1", sys.executable, "-m", "docsearch", "show", "--text"],
         cwd=indexed, env=clean(), input=found.stdout, capture_output=True, text=True, check=True,
