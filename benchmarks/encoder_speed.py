@@ -34,7 +34,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tools"))
 from export_words import build_graph
 from words_model import HEADS, HIDDEN, INNER, LAYERS, load_bert
 
-SIZE = {"hidden": HIDDEN, "inner": INNER, "heads": HEADS, "layers": LAYERS, "epsilon": 1e-12, "vocabulary": 250_002}
+SIZE = {"hidden": HIDDEN, "inner": INNER, "heads": HEADS, "layers": LAYERS, "epsilon": 1e-12, "vocabulary": 250_037}
 Run = Callable[[np.ndarray], np.ndarray]
 
 
