@@ -161,6 +161,7 @@ def test_a_terminal_gets_a_table(indexed):
 def test_an_interrupted_run_says_so_and_the_next_goes_on(tmp_path):
     write_pdf(tmp_path / "docs" / "long.pdf", [f"page number {number} of the long report" for number in range(300)])
     command = [sys.executable, "-m", "docsearch", "index", "docs", "--workers", "1"]
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored signals are inherited
     with subprocess.Popen(command, cwd=tmp_path, env=clean(), stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr
         assert process.stderr.readline() == "Made a new index at .docsearch\n"
