@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from docsearch.encoders import DEFAULT, load_encoder
+from docsearch.encoders import DEFAULT, licence_of, load_encoder, restore_encoder
 from docsearch.errors import (
     EncoderMismatch,
     IndexDamaged,
@@ -57,7 +57,7 @@ class Index:
                 print(hit.path, hit.page_number, hit.snippet)
     """
 
-    def __init__(self, paths: IndexPaths, layout: Layout, encoder: Encoder | None = None) -> None:
+    def __init__(self, paths: IndexPaths, layout: Layout, encoder: str | Encoder | None = None) -> None:
         """Use `Index.open` or `Index.create`."""
         self.paths, self.layout = paths, layout
         self._given_encoder = encoder
@@ -88,6 +88,8 @@ class Index:
             token_dim=loaded.token_dim,
             dense_dim=loaded.dense_dim,
             codec=codec,
+            settings=dict(loaded.settings),
+            licence=licence_of(loaded.name),
         )
         with translate_disk_full(paths.folder):
             create_folders(paths)
@@ -111,7 +113,7 @@ class Index:
 
         Args:
             folder: the index folder; None looks for it as `locate_index` says.
-            encoder: None takes the one the index was built with.
+            encoder: None takes the one the index was built with; a name says where its weights are now.
             create: make the index if there is none.
             codec: for an index made now; None is `int8`. An existing index keeps its own.
 
@@ -133,9 +135,9 @@ class Index:
                     raise
                 layout = read_layout(paths)
         name = encoder if isinstance(encoder, str) else getattr(encoder, "name", layout.encoder)
-        if name != layout.encoder:
+        if name.partition(":")[0] != layout.encoder.partition(":")[0]:
             raise EncoderMismatch(paths.folder, layout.encoder, name)
-        return cls(paths, layout, None if isinstance(encoder, str) else encoder)
+        return cls(paths, layout, encoder)
 
     def close(self) -> None:
         """Let go of the snapshot; the index may be used again afterwards."""
@@ -160,7 +162,9 @@ class Index:
             ModelUnavailable: it cannot be loaded here.
             EncoderMismatch: its weights or settings are not those the index was built with.
         """
-        encoder = self._given_encoder or load_encoder(self.layout.encoder)
+        encoder = self._given_encoder or self.layout.encoder
+        if isinstance(encoder, str):
+            encoder = restore_encoder(encoder, self.layout.settings)
         if encoder.fingerprint != self.layout.fingerprint:
             built_with = f"{self.layout.encoder} {self.layout.fingerprint}"
             raise EncoderMismatch(self.paths.folder, built_with, f"{encoder.name} {encoder.fingerprint}")
@@ -364,7 +368,7 @@ class Index:
         return [failure for _, failure in catalog.failures()] + pages
 
     def stats(self) -> dict[str, Any]:
-        """Counts and sizes: documents, files, pages, token vectors, bytes on disk and per page, encoder, codec."""
+        """Counts and sizes: documents, files, pages, token vectors, bytes, bytes per page; encoder, licence, codec."""
         snapshot = self._read().snapshot
         sizes = snapshot.catalog.segment_sizes()
         rows = sum(len(segment.codes) for segment in snapshot.segments)
@@ -374,6 +378,7 @@ class Index:
             "index": str(self.paths.folder),
             "encoder": self.layout.encoder,
             "fingerprint": self.layout.fingerprint,
+            "licence": self.layout.licence,
             "codec": self.layout.codec,
             "commit": snapshot.commit,
             "files": snapshot.catalog.count("files"),

@@ -5,8 +5,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Protocol, runtime_checkable
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +19,9 @@ class Encoder(Protocol):
     """Turns pages and queries into vectors of one space.
 
     Attributes:
-        name: what ``--encoder`` calls it.
+        name: what ``--encoder`` calls it, with its source after a colon where it has one.
+        settings: what `load_encoder` needs besides the name to make it again, in JSON's types; kept with an index. No
+            address, no key: an index from somewhere else must not be able to send anything anywhere.
         token_dim: D, the length of a token vector.
         dense_dim: E, the length of the dense vector.
         fingerprint: changes whenever the same page would get other vectors (weights, adapter, prompts, pixel budget).
@@ -29,6 +31,8 @@ class Encoder(Protocol):
 
     @property
     def name(self) -> str: ...
+    @property
+    def settings(self) -> Mapping[str, Any]: ...
     @property
     def token_dim(self) -> int: ...
     @property

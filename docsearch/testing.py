@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +17,7 @@ class FakeEncoder:
     """Gives every distinct word a random unit vector of its own: equal words match with 1, others with about 0."""
 
     name = "fake"
+    settings: ClassVar[Mapping[str, Any]] = {}
     token_dim = 32
     dense_dim = 48
     fingerprint = "fake-1"

@@ -1,4 +1,4 @@
-"""What there is to encode with, and whether this installation works: `models`, `doctor`."""
+"""Whether this installation works: `doctor`."""
 
 from __future__ import annotations
 
@@ -24,33 +24,10 @@ Level = Literal["ok", "warn", "fail"]
 
 
 def register(app: typer.Typer) -> None:
-    """Add the commands."""
+    """Add the command."""
     panel = "This installation"
-    app.command(rich_help_panel=panel, epilog=examples("docsearch models"))(models)
     epilog = examples("docsearch doctor", "docsearch doctor --model jina-v4")
     app.command(rich_help_panel=panel, epilog=epilog)(doctor)
-
-
-def models(as_json: JsonOption = False) -> None:
-    """List the encoders, what they need, and their licences."""
-    from docsearch.encoders import CARDS, DEFAULT
-
-    if as_json:
-        print_json([asdict(card) | {"default": card.name == DEFAULT} for card in CARDS])
-        return
-    if not sys.stdout.isatty():
-        for card in CARDS:
-            print(card.name, card.availability, card.licence, card.summary, sep="\t")
-        return
-    from rich.text import Text
-
-    screen = console()
-    for card in CARDS:
-        name = Text(card.name, "bold cyan").append(" (default)" if card.name == DEFAULT else "", "dim")
-        screen.print(name.append(f"  {card.availability}", "green" if card.availability == "built in" else "yellow"))
-        screen.print(Text(f"  {card.summary}"))
-        screen.print(Text(f"  {card.token_dim} numbers a token vector, {card.dense_dim} a page vector", "dim"))
-        screen.print(Text(f"  licence: {card.licence}", "dim"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,6 +162,6 @@ def _encoder(name: str) -> Check:
     except (DocsearchError, OSError, ImportError, RuntimeError) as error:
         return Check("encoder", "fail", str(error), NO_ENCODER)
     times = f"loaded in {1000 * (loaded - started):.0f} ms, a query in {1000 * (encoded - loaded):.0f} ms"
-    return Check(
-        "encoder", "ok", f"{name} {encoder.fingerprint[:12]}: {times}, {counted(len(vectors.tokens), 'token vector')}"
-    )
+    about = getattr(encoder, "about", "")  # what a large model says of itself: what was counted, where it runs
+    found = f"{name} {encoder.fingerprint[:16]}: {times}, {counted(len(vectors.tokens), 'token vector')}"
+    return Check("encoder", "ok", f"{found}; {about}" if about else found)

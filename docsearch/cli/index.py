@@ -26,6 +26,7 @@ from docsearch.options import CodecName, IndexOptions, OcrMode
 
 if TYPE_CHECKING:
     from docsearch.index import Index
+    from docsearch.protocols import Encoder
     from docsearch.types import IndexReport
 
 SOME_FILES_FAILED = 3
@@ -102,6 +103,15 @@ def index(
         str | None,
         typer.Option(metavar="NAME", help="See `docsearch models` [dim](else words)[/dim].", rich_help_panel=_NEW),
     ] = None,
+    max_pixels: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            min=3136,
+            help="What jina-v4 looks at of a page: finer print for more time and space [dim](else 602112)[/dim].",
+            rich_help_panel=_NEW,
+        ),
+    ] = None,
     codec: Annotated[
         CodecName | None,
         typer.Option(
@@ -141,7 +151,7 @@ def index(
 
         print_plan(paths, where, options, as_json=as_json)
         return
-    with _open_or_create(where, encoder, codec) as opened:
+    with _open_or_create(where, encoder, codec, max_pixels) as opened:
         with show_progress(partial(shown_name, opened)) as on_progress:
             report = opened.add(paths, options, on_progress=on_progress, lock_timeout=lock_timeout)
         if as_json:
@@ -163,12 +173,21 @@ def _index_folder(folder: Path | None, *, own: bool) -> Path:
     return locate_index(folder, otherwise=Path(FOLDER_NAME))
 
 
-def _open_or_create(folder: Path, encoder: str | None, codec: CodecName | None) -> Index:
+def _open_or_create(folder: Path, encoder: str | None, codec: CodecName | None, max_pixels: int | None) -> Index:
+    from docsearch.encoders import DEFAULT, load_encoder
     from docsearch.index import Index
     from docsearch.store.layout import IndexPaths
 
     is_new = not IndexPaths(folder).layout.exists()
-    opened = Index.open(folder, encoder=encoder, create=True, codec=codec)
+    chosen: str | Encoder | None = encoder
+    if is_new and max_pixels is not None:
+        chosen = load_encoder(encoder or DEFAULT, max_pixels=max_pixels)
+    opened = Index.open(folder, encoder=chosen, create=True, codec=codec)
+    if max_pixels not in {None, opened.layout.settings.get("max_pixels")}:
+        usage_error(
+            f"{shown_path(folder)} looks at {opened.layout.settings.get('max_pixels', 'no')} pixels of a page, which "
+            f"cannot change: leave --max-pixels out, or make another index with --index DIR"
+        )
     if is_new:
         notice(f"Made a new index at {shown_path(folder)}")
     elif codec not in {None, opened.layout.codec}:

@@ -134,6 +134,7 @@ def status(
         "Holds": f"{counted(stats['pages'], 'page')} of {counted(stats['files'], 'file')}"
         + (f" ({copies:,} of them copies)" if copies > 0 else ""),
         "Encoder": f"{stats['encoder']} ({stats['fingerprint'][:12]}), vectors stored as {stats['codec']}",
+        "Licence": f"{stats['licence'] or 'unknown'} (of the encoder's weights)",
         "Vectors": f"{stats['token_vectors']:,} token vectors in {counted(stats['segments'], 'segment')}"
         + (
             f", {stats['removed_pages']:,} removed pages still in them (docsearch compact)"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections import defaultdict
@@ -19,11 +20,12 @@ from docsearch.options import IndexOptions
 from docsearch.protocols import Encoder
 from docsearch.store.catalog import Catalog
 from docsearch.store.writer import IndexWriter
-from docsearch.types import Failure, IndexReport, RenderedPage
+from docsearch.types import Failure, IndexReport, PageVectors, RenderedPage
 
 BATCH_PAGES = 16  # pages encoded together
 COMMIT_PAGES = 128  # pages a killed run may lose at most
 COMMIT_SECONDS = 10.0  # and how old they may be
+A4_SQUARE_INCHES = 96.7
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,6 +64,7 @@ def index_files(
     pool = RenderPool(
         workers=options.workers or min(os.cpu_count() or 1, 8),
         needs_image=encoder.reads == "image",
+        **_resolution(encoder),
         ocr=options.ocr,
         passwords=options.passwords,
         page_timeout=options.page_timeout,
@@ -92,6 +95,12 @@ class _Document:
     pages: int = 0  # read in this run
     ocr_pages: int = 0
     bad_pages: list[Failure] = field(default_factory=list)
+
+
+def _resolution(encoder: Encoder) -> dict[str, Any]:
+    """How finely pages are drawn: an encoder that looks at more pixels than usual is given them."""
+    wanted = int(encoder.settings.get("max_pixels", 0))
+    return {"dpi": max(150.0, math.sqrt(wanted / A4_SQUARE_INCHES)), "max_pixels": max(4_000_000, wanted)}
 
 
 class _Run:
@@ -268,13 +277,35 @@ class _Run:
     def flush(self, *, commit: bool = False) -> None:
         """Encode the batch and hand it to the writer with the changes that came with it; commit when it is time."""
         if self._batch or self._changes:
-            vectors = self._encoder.encode_pages(self._batch) if self._batch else []
-            self._writer.add_pages(list(zip(self._batch, vectors, strict=True)), self._changes)
+            self._writer.add_pages(self._encode(self._batch), self._changes)
             self._batch, self._changes = [], []
         due = time.monotonic() - self._committed_at > COMMIT_SECONDS
         if commit or due or self._writer.buffered_pages >= COMMIT_PAGES:
             self._writer.commit()
             self._committed_at = time.monotonic()
+
+    def _encode(self, pages: list[RenderedPage]) -> list[tuple[RenderedPage, PageVectors]]:
+        """The pages with their vectors, without those the encoder can make nothing of."""
+        try:
+            return list(zip(pages, self._encoder.encode_pages(pages) if pages else [], strict=True))
+        except UnsupportedInput as error:
+            if len(pages) > 1:
+                return [pair for page in pages for pair in self._encode([page])]
+            self._refuse(pages[0], error)
+            return []
+
+    def _refuse(self, page: RenderedPage, error: UnsupportedInput) -> None:
+        """Note a page down as failed: the rest of its document is indexed."""
+        document = self._documents[page.ref.doc_id]
+        path, number = self._name(document.files[0].path), page.ref.page_number
+        self._change(
+            Catalog.put_page_failure, doc_id=page.ref.doc_id, page_number=number, code=error.code, message=error.message
+        )
+        failure = Failure(f"{path}#{number}", error.code, error.message)
+        document.bad_pages.append(failure)
+        self.failed.append(failure)
+        document.pages -= 1
+        self._count(pages=-1, ocr_pages=-int(page.text_source == "ocr"))
 
     def settle(self, paths: Sequence[Path]) -> None:
         """Deal with vanished files, and drop the documents no file stands for any more."""

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 from docsearch.errors import IndexDamaged, IndexExists, IndexIncompatible, IndexNotFound
 from docsearch.options import CodecName
@@ -24,6 +25,8 @@ class Layout:
     token_dim: int  # D
     dense_dim: int  # E
     codec: CodecName
+    settings: Mapping[str, Any] = field(default_factory=dict)  # of the encoder, as it gave them
+    licence: str = ""  # of the encoder's weights
     format_version: int = FORMAT_VERSION
 
 
@@ -124,9 +127,10 @@ def read_layout(paths: IndexPaths) -> Layout:
         raise _damaged(paths, f"it lacks what a layout has ({error})") from None
     facts = asdict(layout)
     wrong = [
-        *(name for name in ("encoder", "fingerprint") if not isinstance(facts[name], str)),
+        *(name for name in ("encoder", "fingerprint", "licence") if not isinstance(facts[name], str)),
         *(name for name in _POSITIVE if not isinstance(facts[name], int) or facts[name] < 1),
         *(["codec"] if layout.codec not in get_args(CodecName) else []),
+        *(["settings"] if not isinstance(layout.settings, dict) else []),
     ]
     if wrong:
         raise _damaged(paths, f"its {wrong[0]} is {facts[wrong[0]]!r}")

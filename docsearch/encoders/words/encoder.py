@@ -5,10 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import onnxruntime as ort
@@ -49,6 +49,7 @@ class WordsEncoder:
     """
 
     name = "words"
+    settings: ClassVar[Mapping[str, Any]] = {}
     token_dim = TOKEN_DIM
     dense_dim = DENSE_DIM
     modalities = frozenset({"text", "image"})
