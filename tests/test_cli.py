@@ -27,6 +27,7 @@ from docsearch.store.layout import IndexPaths
 from docsearch.store.lock import WriteLock
 from docsearch.testing import FakeEncoder
 
+TINY = Path(__file__).parent / "data" / "tiny_jina_v4"
 PASSWORD = "open sesame"
 LEASE = ["contract of lease for the mill", "signed on behalf of the tenant by Okafor"]
 REPORT = ["cover of the report", "operating margin by segment", "outlook of the group"]
@@ -55,12 +56,13 @@ def run(*arguments: str) -> Ended:
 def fake_encoder() -> Iterator[None]:
     real = encoders.load_encoder
 
-    def load(name: str = "words") -> object:
-        return FakeEncoder() if name in {"words", "fake"} else real(name)
+    def load(name: str = "words", **settings: object) -> object:
+        return FakeEncoder() if name in {"words", "fake"} and not settings else real(name, **settings)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("docsearch.index.load_encoder", load)
         patch.setattr("docsearch.encoders.load_encoder", load)
+        patch.setattr("docsearch.embed.load_encoder", load)
         patch.setenv("COLUMNS", "100")
         patch.delenv("DOCSEARCH_INDEX", raising=False)
         yield
@@ -424,7 +426,47 @@ def test_the_doctor_checks_each_part_and_says_what_is_missing(here):
     assert {name for name, level in checks.items() if level == "fail"} == set()
     assert {"python", "index", "encoder", "ocr", "disk"} <= checks.keys()
     assert missing.code == 5
-    assert "jina-v4 cannot be loaded" in missing.out
+    assert "docsearch models download jina-v4" in missing.out
+
+
+def test_the_doctor_counts_the_weights_of_the_flagship(here):
+    pytest.importorskip("torch")
+    found = run("doctor", "--model", f"jina-v4:{TINY}")
+
+    assert found.code == 0
+    assert "82 + 90 tensors, 202,096 parameters" in found.out
+
+
+def test_an_encoder_and_its_licence_are_shown(here):
+    pytest.importorskip("torch")
+    shown = json.loads(run("models", "show", f"jina-v4:{TINY}").out)
+
+    assert (shown["token_dim"], shown["dense_dim"], shown["reads"]) == (16, 64, "image")
+    assert "non-commercial" in shown["licence"]
+
+
+def test_weights_are_fetched_only_with_consent(here):
+    refused = run("models", "download", "jina-v4")
+    other = run("models", "download", "words", "--yes")
+
+    assert (refused.code, other.code) == (2, 2)
+    assert "non-commercial" in refused.err
+    assert "--yes" in refused.err
+
+
+def test_the_pixel_budget_is_kept_with_the_index(here):
+    pytest.importorskip("torch")
+    made = run(
+        "index", "docs", "--index", "pixels", "--encoder", f"jina-v4:{TINY}", "--max-pixels=50176", "--ignore-errors"
+    )
+    again = run("index", "docs", "--index", "pixels", "--max-pixels", "100352")
+    words = run("index", "docs", "--index", "no-pixels", "--max-pixels", "50176")
+
+    assert (made.code, again.code, words.code) == (0, 2, 5)
+    assert "looks at 50176 pixels" in again.err
+    assert "words has no such setting" in words.err
+    assert run("query", "anything", "--index", "pixels").code == 0
+    assert "non-commercial" in run("status", "--index", "pixels").out
 
 
 # -- how a command ends -------------------------------------------------------------------------------------------

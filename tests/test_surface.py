@@ -16,7 +16,21 @@ from planted import ROOT, environment, write_pdf
 import docsearch
 
 HEAVY = ("torch", "faiss", "transformers", "onnxruntime", "pymupdf", "sqlite_utils", "peft", "numpy")
-COMMANDS = ("index", "query", "ls", "status", "show", "rm", "tag", "verify", "compact", "models", "doctor")
+COMMANDS = (
+    "index",
+    "query",
+    "ls",
+    "status",
+    "show",
+    "rm",
+    "tag",
+    "verify",
+    "compact",
+    "models",
+    "doctor",
+    "embed",
+    "finetune",
+)
 
 
 def run(*arguments: str, folder: Path, **options: object) -> subprocess.CompletedProcess[str]:
