@@ -10,7 +10,7 @@ demo: $(VENV)/.installed
 	$(BIN)/docsearch index sample_docs --exclude queries --prune
 	$(BIN)/docsearch query "Which part of the pump business keeps the most profit?" -n 3 --pages demo-output/text
 	$(BIN)/docsearch query --image sample_docs/queries/segment-chart.png -n 3 --pages demo-output/image
-	$(BIN)/docsearch query "Are pets allowed in the rented flat?" -n 3 --pages demo-output/german
+	$(BIN)/docsearch query "Who pays for small repairs in the flat?" -n 3 --pages demo-output/german
 	@echo
 	@echo "The pages found, with the places that answer marked, are in demo-output/."
 	@echo "Try your own:  $(BIN)/docsearch index PATH...  and  $(BIN)/docsearch query \"...\""

@@ -98,6 +98,27 @@ def test_a_page_without_words_is_explained_by_nothing(folder: Path) -> None:
         assert index.heatmap(name, "anything", dpi=20).size[0] > 0
 
 
+@pytest.mark.parametrize(("rows", "reach"), [(1, 24), (5, 1), (60, 24), (49, 24), (200, 3), (7, 0)])
+def test_the_sliding_maximum_is_that_of_every_window(rows: int, reach: int) -> None:
+    table = np.random.default_rng(rows).random((rows, 3), np.float32)
+    expected = [table[max(0, at - reach) : at + reach + 1].max(axis=0) for at in range(rows)]
+
+    assert np.array_equal(explain.sliding_max(table, reach), expected)
+
+
+def test_a_word_counts_more_where_the_rest_of_the_question_is() -> None:
+    """A failure means that the place shown is where a common word stands, not where the question is answered."""
+    axes = np.eye(4, dtype=np.float32)
+    tokens = np.tile(axes[3], (400, 1))
+    tokens[50] = axes[0]  # the first word of the question, alone
+    tokens[300], tokens[305], tokens[310] = axes[0], axes[1], axes[2]  # all of them, near each other
+
+    relevance = explain.token_relevance(axes[:3], tokens)
+
+    assert relevance[300] > 10 * relevance[50] > 0
+    assert np.flatnonzero(relevance > 0).tolist() == [50, 300, 305, 310]
+
+
 def test_a_token_without_a_place_marks_nothing() -> None:
     """A failure means: tokens of an image encoder that stand for no patch mark the corner of the page."""
     boxes = np.array([[0, 0, 0, 0], [100, 100, 900, 900]], np.uint16)

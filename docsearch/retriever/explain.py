@@ -16,6 +16,7 @@ _SNIPPET_CHARACTERS = 160
 _MOST_REGIONS = 3
 _HEAT_CELLS = 96  # across the page
 _STRONGEST = 256  # token vectors that are looked at word by word
+_PASSAGE, _PASSAGE_POWER = 24, 12  # token vectors to either side, and how much the passage counts: benchmarks/places.py
 _LONGEST_WORD = 24  # characters; what is longer is a line of Chinese or Japanese
 
 
@@ -23,20 +24,35 @@ def token_relevance(query: NDArray[np.float32], tokens: NDArray[np.float32]) -> 
     """How much each token vector of a page answers the query, (T,) in [0, 1].
 
     For every query token, a page token counts by how far its similarity rises above the page's average for that query
-    token, relative to the best one's, to the fourth power: what matters is the peak, as in MaxSim itself.
+    token, relative to the best one's, to the fourth power: what matters is the peak, as in MaxSim itself. That is
+    weighted by what the passage around the token answers, MaxSim within 24 tokens before and after: a word that is
+    alone on the page with the answer to "the" is not where the question is answered.
 
     Args:
-        query: (Tq, D) unit rows.
-        tokens: (T, D) unit rows.
+        query: (Tq, D) rows.
+        tokens: (T, D) unit rows, in reading order.
     """
     if not len(tokens):
         return np.zeros(0, np.float32)
     similarity = tokens @ query.T  # (T, Tq)
-    rise = similarity - similarity.mean(axis=0)
+    rise = np.maximum(similarity - similarity.mean(axis=0), 0)
     peak = rise.max(axis=0)
-    relative = np.clip(rise / np.maximum(peak, 1e-6), 0, 1) ** 4
-    total: NDArray[np.float32] = (relative * peak).sum(axis=1) / max(float(peak.sum()), 1e-6)
+    relative = (rise / np.maximum(peak, 1e-6)) ** 4
+    own = (relative * peak).sum(axis=1) / max(float(peak.sum()), 1e-6)
+    passage = sliding_max(rise, _PASSAGE).sum(axis=1)
+    total: NDArray[np.float32] = own * (passage / max(float(passage.max()), 1e-6)) ** _PASSAGE_POWER
     return total
+
+
+def sliding_max(rows: NDArray[np.float32], reach: int) -> NDArray[np.float32]:
+    """The largest of each column among the rows from ``reach`` before to ``reach`` after each row; (T, N), not negative."""
+    widest = np.pad(rows, ((reach, reach), (0, 0)))
+    span, wanted = 1, 2 * reach + 1
+    while span < wanted:
+        step = min(span, wanted - span)
+        widest = np.maximum(widest[:-step], widest[step:])
+        span += step
+    return widest
 
 
 def word_relevance(words: Words, relevance: NDArray[np.float32], boxes: NDArray[np.uint16]) -> NDArray[np.float32]:
