@@ -139,7 +139,7 @@ def encode(model: JinaV4, items: Sequence[Item]) -> None:
 
     with torch.inference_mode():
         for batch in make_batches(items, token_budget=16_384, batch_size=None):
-            model._forward(batch)  # noqa: SLF001 - without the reading of inputs, which both ways share
+            list(model.vectors(batch))  # without the reading of inputs, which both ways share
 
 
 def plain(model: JinaV4, item: Item) -> torch.Tensor:

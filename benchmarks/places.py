@@ -3,7 +3,6 @@
     PYTHONPATH=. python benchmarks/places.py
 
 `sample_docs/places.jsonl` names for each question its page, and the first and last words of what answers it there.
-`sample_docs/places.jsonl` names for each question its page, and the first and last words of what answers it there.
 first: the best region holds a word of the passage; any: one of the (at most three) regions does; precision: the share
 of the marked words that belong to it; snippet: the snippet holds a word of four letters or more from it.
 """

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -13,11 +13,10 @@ import ir_measures
 import torch
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor, nn
-from torch.nn.functional import normalize
 
 from docsearch.encoders.jina_v4 import TASKS, JinaV4, Task
 from docsearch.encoders.jina_v4.checkpoint import Checkpoint
-from docsearch.encoders.jina_v4.inputs import Batch, Item, make_batches
+from docsearch.encoders.jina_v4.inputs import Item, make_batches
 from docsearch.errors import DocsearchError, UnsupportedInput
 from docsearch.finetune.adapter import add_trainable_adapter
 from docsearch.finetune.data import KINDS, Document, Examples, Kind, Sampler, TrainingData
@@ -236,7 +235,7 @@ class Trainer:
         items = [self._item(one, prompt_name) for one in inputs]
         found: dict[int, tuple[Tensor, Tensor]] = {}
         for batch in make_batches(items, token_budget=TOKENS, batch_size=None):
-            found |= zip(batch.places, self._forward(batch), strict=True)
+            found |= zip(batch.places, self.model.vectors(batch), strict=True)
         rows = [found[at] for at in range(len(items))]
         return torch.stack([dense for dense, _ in rows]), [late for _, late in rows]
 
@@ -254,16 +253,6 @@ class Trainer:
                 return reader.image(image, task=task, settings=pixels)
         except (OSError, UnidentifiedImageError, Image.DecompressionBombError) as error:
             raise UnsupportedInput(str(one), "corrupt", f"cannot be read as an image: {error}") from error
-
-    def _forward(self, batch: Batch) -> Iterator[tuple[Tensor, Tensor]]:
-        hidden = self.model.last_hidden(batch)
-        half = self.model.dtype == torch.bfloat16
-        with torch.autocast(hidden.device.type, torch.bfloat16, enabled=half):
-            projected = self.model.network.multi_vector_projector(hidden)
-        late = normalize(projected.float(), dim=-1)
-        for row, item in enumerate(batch.items):
-            start, end = item.span
-            yield normalize(hidden[row, start:end].float().mean(dim=0), dim=0), late[row, : len(item.ids)]
 
     @torch.no_grad()
     def held_out_ndcg(self) -> float | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -232,18 +232,23 @@ class JinaV4:
         ]
 
     def _forward(self, batch: Batch) -> list[Embedding]:
-        """One pass. No logits are made, and of all layers only the last hidden state is kept."""
+        return [
+            Embedding(_numpy(dense), _numpy(tokens), tuple(item.ids.tolist()), self._grid(item))
+            for item, (dense, tokens) in zip(batch.items, self.vectors(batch), strict=True)
+        ]
+
+    def vectors(self, batch: Batch) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """Dense vector (E,) and token vectors (T, D) of each item, float32 unit, on the device.
+
+        One pass. No logits are made, and of all layers only the last hidden state is kept.
+        """
         hidden = self.last_hidden(batch)
         with self.autocast():
             projected = self.network.multi_vector_projector(hidden)
         tokens = normalize(projected.float(), dim=-1)
-        found = []
         for row, item in enumerate(batch.items):
             start, end = item.span
-            dense = normalize(hidden[row, start:end].float().mean(dim=0), dim=0)
-            rows = tokens[row, : len(item.ids)]
-            found.append(Embedding(_numpy(dense), _numpy(rows), tuple(item.ids.tolist()), self._grid(item)))
-        return found
+            yield normalize(hidden[row, start:end].float().mean(dim=0), dim=0), tokens[row, : len(item.ids)]
 
     def last_hidden(self, batch: Batch) -> torch.Tensor:
         """(B, T, hidden) after the final norm, of a batch of texts or of images."""
