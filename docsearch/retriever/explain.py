@@ -197,10 +197,12 @@ def draw_heat(page: NDArray[np.uint8], relevance: NDArray[np.float32], boxes: ND
 
 def _inside(words: Words, boxes: NDArray[np.uint16]) -> NDArray[np.bool_]:
     """(N, S) whether the centre of each of S boxes lies in each word's box."""
-    centres = (boxes[:, :2].astype(np.int64) + boxes[:, 2:]) // 2  # (S, 2)
-    edges = words.boxes.astype(np.int64)[:, None]  # (N, 1, 4)
-    within: NDArray[np.bool_] = (edges[..., :2] <= centres) & (centres <= edges[..., 2:])  # (N, S, 2)
-    return within[..., 0] & within[..., 1]
+    x, y = ((boxes[:, :2].astype(np.uint32) + boxes[:, 2:]) // 2).astype(np.uint16).T  # (S,) each
+    left, top, right, bottom = words.boxes.T[..., None]  # (N, 1) each
+    within: NDArray[np.bool_] = left <= x
+    for edge in (x <= right, top <= y, y <= bottom):
+        within &= edge
+    return within
 
 
 def _touch(one: NDArray[np.int64], other: NDArray[np.int64]) -> bool:
