@@ -15,6 +15,8 @@ from filelock import FileLock, Timeout
 from docsearch.errors import IndexLocked
 from docsearch.store.layout import IndexPaths
 
+_MOMENT = 1.0  # seconds
+
 
 class WriteLock:
     """Held by whoever changes the index; goes with the process that held it, however that ended.
@@ -27,10 +29,11 @@ class WriteLock:
 
         Args:
             paths: where the index is; its folder must be there.
-            timeout: seconds to wait for another writer to finish.
+            timeout: seconds to wait for another writer to finish; never less than one, for who only looks at the index
+                (`docsearch verify`) may hold it for a moment.
         """
         self._paths = paths
-        self._lock = FileLock(paths.lock, timeout=timeout)
+        self._lock = FileLock(paths.lock, timeout=max(timeout, _MOMENT))
 
     def __enter__(self) -> Self:
         """Take the lock.
