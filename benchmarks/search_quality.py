@@ -101,6 +101,7 @@ class CachingEncoder:
         self.name, self.fingerprint = self._encoder.name, self._encoder.fingerprint
         self.token_dim, self.dense_dim = self._encoder.token_dim, self._encoder.dense_dim
         self.modalities, self.reads = self._encoder.modalities, self._encoder.reads
+        self.settings = self._encoder.settings
 
     def encode_pages(self, pages: Sequence[RenderedPage]) -> list[PageVectors]:
         """As the encoder does."""
