@@ -430,7 +430,6 @@ def test_the_doctor_checks_each_part_and_says_what_is_missing(here):
 
 
 def test_the_doctor_counts_the_weights_of_the_flagship(here):
-    pytest.importorskip("torch")
     found = run("doctor", "--model", f"jina-v4:{TINY}")
 
     assert found.code == 0
@@ -438,7 +437,6 @@ def test_the_doctor_counts_the_weights_of_the_flagship(here):
 
 
 def test_an_encoder_and_its_licence_are_shown(here):
-    pytest.importorskip("torch")
     shown = json.loads(run("models", "show", f"jina-v4:{TINY}").out)
 
     assert (shown["token_dim"], shown["dense_dim"], shown["reads"]) == (16, 64, "image")
@@ -455,7 +453,6 @@ def test_weights_are_fetched_only_with_consent(here):
 
 
 def test_the_pixel_budget_is_kept_with_the_index(here):
-    pytest.importorskip("torch")
     made = run(
         "index", "docs", "--index", "pixels", "--encoder", f"jina-v4:{TINY}", "--max-pixels=50176", "--ignore-errors"
     )

@@ -23,7 +23,6 @@ TINY = Path(__file__).parent / "data" / "tiny_jina_v4"
 
 @pytest.fixture(scope="module")
 def jina() -> Any:
-    pytest.importorskip("torch")
     return load_encoder(f"jina-v4:{TINY}", device="cpu")
 
 

@@ -479,7 +479,7 @@ def test_the_rate_rises_and_falls():
 
 def test_the_command(words: Path, tmp_path: Path):
     """Results on stdout; the same command again has nothing left to do."""
-    typer = pytest.importorskip("typer")
+    import typer
     from typer.testing import CliRunner
 
     from docsearch.cli.finetune import register

@@ -12,24 +12,20 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from peft import LoraConfig, get_peft_model, set_peft_model_state_dict
+from safetensors.torch import load_file, save_file
+from torch import nn
+from transformers import PreTrainedTokenizerFast, Qwen2_5_VLConfig, Qwen2_5_VLModel
+from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import Qwen2_5_VLPreTrainedModel
+from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import smart_resize
 
-torch = pytest.importorskip("torch")
-pytest.importorskip("transformers")
-pytest.importorskip("peft")
-
-from peft import LoraConfig, get_peft_model, set_peft_model_state_dict  # noqa: E402
-from safetensors.torch import load_file, save_file  # noqa: E402
-from torch import nn  # noqa: E402
-from transformers import PreTrainedTokenizerFast, Qwen2_5_VLConfig, Qwen2_5_VLModel  # noqa: E402
-from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import Qwen2_5_VLPreTrainedModel  # noqa: E402
-from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import smart_resize  # noqa: E402
-
-from docsearch.encoders.jina_v4 import TASKS, JinaV4  # noqa: E402
-from docsearch.encoders.jina_v4.checkpoint import Checkpoint  # noqa: E402
-from docsearch.encoders.jina_v4.inputs import IMAGE_PROMPT, InputReader, make_batches  # noqa: E402
-from docsearch.encoders.jina_v4.model import take_census  # noqa: E402
-from docsearch.encoders.jina_v4.pixels import PixelSettings, target_size, to_patches  # noqa: E402
-from docsearch.errors import ModelUnavailable, UnsupportedInput  # noqa: E402
+from docsearch.encoders.jina_v4 import TASKS, JinaV4
+from docsearch.encoders.jina_v4.checkpoint import Checkpoint
+from docsearch.encoders.jina_v4.inputs import IMAGE_PROMPT, InputReader, make_batches
+from docsearch.encoders.jina_v4.model import take_census
+from docsearch.encoders.jina_v4.pixels import PixelSettings, target_size, to_patches
+from docsearch.errors import ModelUnavailable, UnsupportedInput
 
 DATA = Path(__file__).parent / "data"
 TINY = DATA / "tiny_jina_v4"

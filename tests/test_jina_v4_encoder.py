@@ -12,10 +12,6 @@ import pymupdf
 import pytest
 from PIL import Image
 from planted import write_pdf
-
-pytest.importorskip("torch")
-pytest.importorskip("transformers")
-
 from safetensors.torch import load_file, save_file
 
 from docsearch import Index, load_encoder

@@ -10,20 +10,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
+from safetensors.torch import load_file
+from sentence_transformers import MultiVectorEncoder
+from transformers import Qwen2_5_VLProcessor
 
-torch = pytest.importorskip("torch")
-pytest.importorskip("transformers")
-pytest.importorskip("sentence_transformers")
-
-from safetensors.torch import load_file  # noqa: E402
-from sentence_transformers import MultiVectorEncoder  # noqa: E402
-from transformers import Qwen2_5_VLProcessor  # noqa: E402
-
-from docsearch.encoders.jina_v4 import TASKS, JinaV4, export  # noqa: E402
-from docsearch.encoders.jina_v4.export import export_for_sentence_transformers  # noqa: E402
-from docsearch.encoders.sentence_transformers import SentenceTransformersEncoder, licence_of  # noqa: E402
-from docsearch.types import PageRef, RenderedPage  # noqa: E402
+from docsearch.encoders.jina_v4 import TASKS, JinaV4, export
+from docsearch.encoders.jina_v4.export import export_for_sentence_transformers
+from docsearch.encoders.sentence_transformers import SentenceTransformersEncoder, licence_of
+from docsearch.types import PageRef, RenderedPage
 
 TINY = Path(__file__).parent / "data" / "tiny_jina_v4"
 TOLERANCE = 1e-5

@@ -13,12 +13,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from planted import page_text, run_python, unique_word, write_pdf
-
-pytest.importorskip("sentence_transformers")
-
-import torch
 from safetensors.numpy import load_file, save_file
 from sentence_transformers import MultiVectorEncoder
 from sentence_transformers.base.modules import Dense, Normalize, Transformer
