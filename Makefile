@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test dev lint types bench clean
+.PHONY: demo test dev lint types bench sanitize clean
 
 demo: $(VENV)/.installed
 	$(BIN)/docsearch index sample_docs --exclude queries --prune
@@ -27,19 +27,22 @@ lint: dev
 types: dev
 	$(BIN)/mypy
 
+sanitize: dev
+	$(BIN)/python tests/native/sanitize.py
+
 bench: dev
 	$(BIN)/python benchmarks/speed.py
 
 clean:
-	rm -rf $(VENV) .docsearch demo-output
+	rm -rf $(VENV) .docsearch demo-output build docsearch/kernels/_native.*.so
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
-$(VENV)/.installed: $(VENV)/bin/python pyproject.toml
+$(VENV)/.installed: $(VENV)/bin/python pyproject.toml docsearch/kernels/_native.c
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
 	touch $@
 
-$(VENV)/.dev: $(VENV)/bin/python pyproject.toml
+$(VENV)/.dev: $(VENV)/bin/python pyproject.toml docsearch/kernels/_native.c
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[dev]"
 	touch $@ $(VENV)/.installed

@@ -11,7 +11,9 @@ DocsearchError
 ├── UnsupportedInput     a file, query or page that cannot be read; carries a failure code
 ├── PageNotFound         no such document or page in the index
 ├── FilterError          a ``where`` expression that cannot be understood
-└── ModelUnavailable     an encoder whose weights or packages are not here
+├── ModelUnavailable     an encoder whose weights or packages are not here
+└── GpuUnavailable       no GPU, or no Triton, to keep pages on
+    └── GpuFull          they do not fit
 """
 
 from __future__ import annotations
@@ -111,3 +113,11 @@ class FilterError(DocsearchError):
 
 class ModelUnavailable(DocsearchError):
     """An encoder that cannot be loaded here; the message says what is missing and how to get it."""
+
+
+class GpuUnavailable(DocsearchError):
+    """Pages cannot be kept on a GPU here; the message says what is missing. Searching on the CPU goes on working."""
+
+
+class GpuFull(GpuUnavailable):
+    """The GPU has too little memory for them."""

@@ -54,21 +54,43 @@ class Encoder(Protocol):
 
 
 class Codec(Protocol):
-    """How a token vector becomes bytes on disk."""
+    """How token vectors become bytes on disk, and whole numbers, called levels, for the kernels.
+
+    Attributes:
+        name: what ``--codec`` calls it.
+        bits: per dimension; 16 means half floats, less means levels.
+        has_token_scales: whether every token vector has a scale of its own, stored behind the codes of its page.
+    """
 
     @property
     def name(self) -> str: ...
+    @property
+    def bits(self) -> int: ...
+    @property
+    def has_token_scales(self) -> bool: ...
+
+    def width(self, dim: int) -> int:
+        """W, the number of levels of a coded token vector: at least D."""
+        ...
 
     def row_bytes(self, dim: int) -> int:
-        """B, the bytes one coded token vector takes."""
+        """B, the bytes the levels of one token vector take."""
         ...
 
     def encode(self, tokens: NDArray[np.float32]) -> tuple[NDArray[np.uint8], float]:
-        """Turn one page's (T, D) unit rows into (T, B) codes and the page's positive scale."""
+        """Turn one page's (T, D) unit rows into its block (`docsearch.store.codec`) and its positive scale."""
         ...
 
-    def decode(self, codes: NDArray[np.uint8], dim: int) -> NDArray[np.float32]:
-        """Turn (V, B) codes into (V, D) float32 rows, still to be multiplied by their page's scale."""
+    def levels(self, codes: NDArray[np.uint8], dim: int) -> NDArray[np.float32]:
+        """Turn (T, B) codes into (T, W) levels; of half floats, the floats."""
+        ...
+
+    def turn(self, rows: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Turn (N, D) rows into the codec's coordinates, (N, W): products with levels need it."""
+        ...
+
+    def turn_back(self, rows: NDArray[np.float32], dim: int) -> NDArray[np.float32]:
+        """Turn (N, W) rows of the codec's coordinates back into (N, D)."""
         ...
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -147,19 +147,50 @@ class QueryVectors:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PackedVectors:
-    """Coded token vectors of several pages laid end to end, never padded.
+    """Coded token vectors of P pages where they lie: in memory, or in mapped files. Nothing is copied or padded.
 
     Attributes:
-        codes: (V, B) uint8 rows in the stored codec.
-        scales: (P,) float32, positive; a page's vectors are its decoded rows times its scale.
-        offsets: (P + 1,) int64; page p owns ``codes[offsets[p]:offsets[p + 1]]`` and may own none.
-        codec: what turns codes into float32 rows.
+        buffers: (N,) uint8 each; a page's block (`docsearch.store.codec`) lies in one of them.
+        which: (P,) int64, the number of each page's buffer.
+        starts: (P,) int64, the first byte of each page's block.
+        lengths: (P,) int64, T, the token vectors of each page; may be 0.
+        scales: (P,) float32, positive: each page's scale.
+        codec: how the blocks are coded.
+        dim: D, before coding.
     """
 
-    codes: NDArray[np.uint8]
+    buffers: tuple[NDArray[np.uint8], ...]
+    which: NDArray[np.int64]
+    starts: NDArray[np.int64]
+    lengths: NDArray[np.int64]
     scales: NDArray[np.float32]
-    offsets: NDArray[np.int64]
     codec: Codec
+    dim: int
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def read(self, page: int) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
+        """The (T, W) levels of a page and its (T,) token scales, None for a codec without; W is the codec's width."""
+        n_tokens, width = int(self.lengths[page]), self.codec.row_bytes(self.dim)
+        block = self.buffers[self.which[page]][self.starts[page] :]
+        levels = self.codec.levels(block[: n_tokens * width].reshape(n_tokens, width), self.dim)
+        if not self.codec.has_token_scales:
+            return levels, None
+        return levels, block[n_tokens * width :][: 2 * n_tokens].copy().view("<f2").astype(np.float32)
+
+    def decode(self, page: int) -> NDArray[np.float32]:
+        """The (T, D) token vectors of a page."""
+        levels, token_scales = self.read(page)
+        rows = levels if token_scales is None else levels * token_scales[:, None]
+        return self.codec.turn_back(rows * self.scales[page], self.dim)
+
+    def part(self, pages: slice | NDArray[np.int64]) -> PackedVectors:
+        """Some of the pages."""
+        return replace(
+            self, which=self.which[pages], starts=self.starts[pages], lengths=self.lengths[pages],
+            scales=self.scales[pages],
+        )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -24,7 +24,9 @@ LAYERS = [
 ]
 OWNERS = {
     "pymupdf": ["indexer/render.py"],
-    "faiss": ["retriever/prefilter.py"],
+    "faiss": ["retriever/dense_index.py"],
+    "triton": ["kernels/triton"],
+    "late_interaction_kernels": ["kernels/float_gpu.py"],
     "sqlite_utils": ["store/catalog.py"],
     "onnxruntime": ["encoders/"],
     "tokenizers": ["encoders/"],

@@ -77,6 +77,7 @@ def _checks(model: str | None, folder: Path | None) -> Iterator[Check]:
     yield _try("prefilter", lambda: f"FAISS {import_module('faiss').__version__}")
     yield _try("inference", lambda: f"ONNX Runtime {import_module('onnxruntime').__version__}")
     yield _try("catalog", _sqlite)
+    yield _kernel()
     yield _torch()
     yield _ocr()
     name, check, place = _index(folder)
@@ -109,6 +110,15 @@ def _torch() -> Check:
         return Check("torch", "ok", f"{metadata.version('torch')} (for visual encoders)")
     except metadata.PackageNotFoundError:
         return Check("torch", "warn", "not here; only visual encoders need it")
+
+
+def _kernel() -> Check:
+    from docsearch.kernels import backend_name
+
+    name = backend_name()
+    if name.startswith("C"):
+        return Check("scoring", "ok", f"{name}: pages are scored in their stored form")
+    return Check("scoring", "warn", f"{name}: installed without a C compiler; searching works, several times slower")
 
 
 def _ocr() -> Check:

@@ -20,10 +20,11 @@ def maxsim_reference(query: NDArray[np.float32], packed: PackedVectors) -> NDArr
 
     Source: Khattab & Zaharia 2020, "ColBERT", section 3.3; ours takes packed pages, not padded ones.
     """
-    rows = packed.codec.decode(packed.codes, query.shape[1]).astype(np.float64)
-    scores = np.full(len(packed.scales), -float(len(query)))
-    for page, (start, end) in enumerate(zip(packed.offsets[:-1], packed.offsets[1:], strict=True)):
-        if end > start:
-            similarity = rows[start:end] * float(packed.scales[page]) @ query.astype(np.float64).T  # (T, Tq)
-            scores[page] = similarity.max(axis=0).sum()
+    turned = packed.codec.turn(query).astype(np.float64)  # (Tq, W)
+    scores = np.full(len(packed), -float(len(query)))
+    for page in np.flatnonzero(packed.lengths).tolist():
+        levels, token_scales = packed.read(page)
+        rows = levels.astype(np.float64) * (1 if token_scales is None else token_scales[:, None].astype(np.float64))
+        similarity = rows @ turned.T * float(packed.scales[page])  # (T, Tq)
+        scores[page] = similarity.max(axis=0).sum()
     return scores
