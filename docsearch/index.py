@@ -24,7 +24,7 @@ from docsearch.errors import (
 )
 from docsearch.indexer.compact import compact
 from docsearch.locate import FOLDER_NAME, locate_index
-from docsearch.options import CodecName, IndexOptions, SearchOptions
+from docsearch.options import DEFAULT_CODEC, CodecName, IndexOptions, SearchOptions, check_vectors
 from docsearch.protocols import Encoder
 from docsearch.retriever import explain
 from docsearch.retriever.filters import compile_where, path_condition
@@ -57,29 +57,40 @@ class Index:
                 print(hit.path, hit.page_number, hit.snippet)
     """
 
-    def __init__(self, paths: IndexPaths, layout: Layout, encoder: str | Encoder | None = None) -> None:
+    def __init__(
+        self, paths: IndexPaths, layout: Layout, encoder: str | Encoder | None = None, *, device: str | None = None
+    ) -> None:
         """Use `Index.open` or `Index.create`."""
-        self.paths, self.layout = paths, layout
+        self.paths, self.layout, self._device = paths, layout, device
         self._given_encoder = encoder
         self._reader: Reader | None = None
         self._opening = threading.RLock()
 
     @classmethod
     def create(
-        cls, folder: str | Path = FOLDER_NAME, *, encoder: str | Encoder = DEFAULT, codec: CodecName = "int8"
+        cls,
+        folder: str | Path = FOLDER_NAME,
+        *,
+        encoder: str | Encoder = DEFAULT,
+        codec: CodecName = DEFAULT_CODEC,
+        pooling: int = 1,
     ) -> Self:
         """Make an empty index.
 
         Args:
             folder: where its files go.
             encoder: a name of `docsearch models`, or an encoder; fixed for the life of the index.
-            codec: how token vectors are stored: `float16`, `int8` (half the space) or `binary` (a sixteenth).
+            codec: how token vectors are stored: `float16`, `int8`, `r4`, `r3`, `r2` or `binary`, each smaller and
+                rougher than the one before.
+            pooling: 2 or 3 keeps a half or a third of the token vectors, means of those that are alike.
 
         Raises:
+            ValueError: the codec or the pooling is not one of those.
             IndexExists: the folder holds an index already.
             ModelUnavailable: the encoder cannot be loaded here.
             DiskFull: no space is left for it.
         """
+        check_vectors(codec, pooling)
         loaded = load_encoder(encoder) if isinstance(encoder, str) else encoder
         paths = IndexPaths(Path(folder))
         layout = Layout(
@@ -88,6 +99,7 @@ class Index:
             token_dim=loaded.token_dim,
             dense_dim=loaded.dense_dim,
             codec=codec,
+            pooling=pooling,
             settings=dict(loaded.settings),
             licence=licence_of(loaded.name),
         )
@@ -108,6 +120,8 @@ class Index:
         encoder: str | Encoder | None = None,
         create: bool = False,
         codec: CodecName | None = None,
+        pooling: int | None = None,
+        device: str | None = None,
     ) -> Self:
         """Open an index for searching and writing.
 
@@ -115,7 +129,10 @@ class Index:
             folder: the index folder; None looks for it as `locate_index` says.
             encoder: None takes the one the index was built with; a name says where its weights are now.
             create: make the index if there is none.
-            codec: for an index made now; None is `int8`. An existing index keeps its own.
+            codec: for an index made now; None is `r4`. An existing index keeps its own.
+            pooling: likewise, see `create`; None is 1.
+            device: a GPU to search on, as torch calls it (``"cuda"``). All pages are copied to it at the first query,
+                and each query scores all of them, as `exact` does; where they do not fit, it finds the candidates.
 
         Raises:
             IndexNotFound: there is no index, and `create` is false.
@@ -129,7 +146,10 @@ class Index:
             if not create:
                 raise
             try:
-                return cls.create(paths.folder, encoder=encoder or DEFAULT, codec=codec or "int8")
+                made = cls.create(
+                    paths.folder, encoder=encoder or DEFAULT, codec=codec or DEFAULT_CODEC, pooling=pooling or 1
+                )
+                return cls(paths, made.layout, made.encoder, device=device)
             except (IndexExists, IndexLocked):  # another process was faster, or is just making it
                 if not paths.layout.exists():
                     raise
@@ -137,7 +157,7 @@ class Index:
         name = encoder if isinstance(encoder, str) else getattr(encoder, "name", layout.encoder)
         if name.partition(":")[0] != layout.encoder.partition(":")[0]:
             raise EncoderMismatch(paths.folder, layout.encoder, name)
-        return cls(paths, layout, encoder)
+        return cls(paths, layout, encoder, device=device)
 
     def close(self) -> None:
         """Let go of the snapshot; the index may be used again afterwards."""
@@ -230,10 +250,9 @@ class Index:
             doc_ids = {self._document(writer.catalog, name) for name in names}
             if path or where:
                 doc_ids |= self._documents_where(writer.catalog, path, where)
-            gone = [name for name, doc_id in writer.catalog.files().items() if doc_id in doc_ids]
-            for name in gone:
-                writer.change(Catalog.drop_file, path=name)
-            writer.change(Catalog.drop_documents_without_files)
+            gone = writer.catalog.paths_of(doc_ids)
+            for doc_id in doc_ids:
+                writer.change(Catalog.drop_document, doc_id=doc_id)
             writer.commit()
         self.refresh()
         return sorted(gone)
@@ -371,15 +390,16 @@ class Index:
         """Counts and sizes: documents, files, pages, token vectors, bytes, bytes per page; encoder, licence, codec."""
         snapshot = self._read().snapshot
         sizes = snapshot.catalog.segment_sizes()
-        rows = sum(len(segment.codes) for segment in snapshot.segments)
+        rows = sum(len(segment.boxes) for segment in snapshot.segments)
         n_bytes = sum(map(_file_size, self.paths.folder.rglob("*")))
-        code_bytes = sum(segment.codes.nbytes for segment in snapshot.segments)
+        code_bytes = sum(segment.blocks.nbytes for segment in snapshot.segments)
         return {
             "index": str(self.paths.folder),
             "encoder": self.layout.encoder,
             "fingerprint": self.layout.fingerprint,
             "licence": self.layout.licence,
             "codec": self.layout.codec,
+            "pooling": self.layout.pooling,
             "commit": snapshot.commit,
             "files": snapshot.catalog.count("files"),
             "documents": snapshot.catalog.count("documents"),
@@ -407,7 +427,7 @@ class Index:
     def _read(self) -> Reader:
         with self._opening:
             if self._reader is None:
-                self._reader = Reader(self.paths, self.layout)
+                self._reader = Reader(self.paths, self.layout, device=self._device)
             return self._reader
 
     def _save_prefilter(self) -> None:

@@ -7,16 +7,31 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
 Mode = Literal["auto", "visual", "text", "hybrid"]
-CodecName = Literal["float16", "int8", "binary"]
+CodecName = Literal["float16", "int8", "r4", "r3", "r2", "binary"]
 OcrMode = Literal["auto", "off"]
 
-N_CANDIDATES = 400  # pages the prefilter hands to the rerank
+DEFAULT_CODEC: CodecName = "r4"  # the smallest that answers like float16: benchmarks/codec_quality.py
+MOST_POOLING = 3
+N_CANDIDATES = 200  # pages handed to the rerank; 99 % of the best ten are among them: benchmarks/prefilter.py
 
 
 def _check_choice(name: str, value: str, choices: object) -> None:
     allowed = get_args(choices)
     if value not in allowed:
         raise ValueError(f"{name} is {value!r}; choose one of {', '.join(allowed)}")
+
+
+def check_vectors(codec: str, pooling: int) -> None:
+    """How an index stores its vectors, chosen when it is made.
+
+    Raises:
+        ValueError: it cannot be stored like that.
+    """
+    _check_choice("codec", codec, CodecName)
+    if not 1 <= pooling <= MOST_POOLING:
+        raise ValueError(
+            f"pooling is {pooling}; choose 1, 2 or {MOST_POOLING}: beyond that pages become hard to tell apart"
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

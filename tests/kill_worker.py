@@ -158,6 +158,6 @@ def serve(request: dict[str, Any]) -> dict[str, Any]:
 
 if __name__ == "__main__":
     pipeline.COMMIT_PAGES, pipeline.BATCH_PAGES, pipeline.COMMIT_SECONDS = 4, 2, 60.0
-    compact.SEGMENT_PAGES, compact.SMALL_SEGMENTS = 16, 4
+    compact.SEGMENT_PAGES, compact.FANOUT = 16, 4
     for line in sys.stdin:
         print(json.dumps(serve(json.loads(line))), flush=True)

@@ -319,7 +319,7 @@ def test_the_catalog_holds_no_pickle_and_says_its_version(tmp_path: Path) -> Non
     write_planted(tmp_path, "a", 1)
     with open_index(tmp_path / ".docsearch") as index:
         index.add(tmp_path, FAST)
-    assert json.loads((tmp_path / ".docsearch" / "layout.json").read_text())["format_version"] == 1
+    assert json.loads((tmp_path / ".docsearch" / "layout.json").read_text())["format_version"] == 2
     with closing(sqlite3.connect(tmp_path / ".docsearch" / "catalog.db")) as connection:
         assert connection.execute("SELECT value FROM meta WHERE key = 'schema'").fetchone() == (1,)
     for path in (tmp_path / ".docsearch").rglob("*"):

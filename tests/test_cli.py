@@ -166,8 +166,19 @@ def test_what_is_fixed_at_creation_cannot_be_contradicted(here):
     ended = run("index", "docs", "--codec", "binary")
 
     assert ended.code == 2
-    assert ended.err.startswith("docsearch: .docsearch stores its vectors as int8, which cannot change")
+    assert ended.err.startswith("docsearch: .docsearch stores its vectors as r4, which cannot change")
     assert run("index", "docs", "--encoder", "jina-v4").code == 4
+    ended = run("index", "docs", "--pooling", "2")
+    assert ended.code == 2
+    assert ended.err.startswith("docsearch: .docsearch pools its vectors by 1, which cannot change")
+
+
+def test_pooled_vectors_are_fewer_and_found(here):
+    assert run("index", "docs", "--index", "pooled", "--pooling", "2", "--ignore-errors").code == 0
+    whole, pooled = (json.loads(run("status", "--json", *where).out) for where in ((), ("--index", "pooled")))
+    assert pooled["token_vectors"] < 0.55 * whole["token_vectors"]
+    assert "pooled by 2" in run("status", "--index", "pooled").out
+    assert run("query", "lease", "--index", "pooled").code == 0
 
 
 def test_a_spelling_mistake_makes_no_index(tmp_path, monkeypatch):

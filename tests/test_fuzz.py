@@ -173,7 +173,7 @@ def check_reads_as(segment_file: Path, content: bytes, sound: bytes) -> None:
         have.verify()
     except IndexDamaged:
         return
-    for name in ("page_ids", "offsets", "scales", "dense", "boxes", "codes"):
+    for name in ("page_ids", "offsets", "scales", "dense", "boxes", "starts", "blocks"):
         assert np.array_equal(getattr(have, name), getattr(want, name)), name
 
 

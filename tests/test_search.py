@@ -7,14 +7,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from planted import open_index, write_planted
-from test_survival_lock import stage_page
+from test_survival_lock import add_words, stage_page
 
-from docsearch.errors import FilterError
+from docsearch.errors import FilterError, GpuFull, GpuUnavailable
 from docsearch.index import Index
+from docsearch.kernels.query import query_levels
 from docsearch.options import IndexOptions, SearchOptions
-from docsearch.retriever.fuse import BM25_WEIGHT, fuse, ideal_bm25
+from docsearch.protocols import Codec
+from docsearch.retriever import searcher
+from docsearch.retriever.fuse import BM25_WEIGHT, fuse, ideal_bm25, telling_terms
 from docsearch.store.catalog import Catalog
+from docsearch.store.snapshot import Snapshot
 from docsearch.store.terms import query_terms
 from docsearch.store.writer import IndexWriter
 from docsearch.testing import FakeEncoder
@@ -47,7 +52,7 @@ def numbers(hits: list[Hit]) -> list[int]:
 def brute_force(index: Index, text: str, mode: str) -> list[tuple[float, int]]:
     """(score, page id) of every live page in double precision, best first: no prefilter, no kernel, no SQL but BM25."""
     snapshot = index._read().snapshot
-    query = FakeEncoder().encode_queries([Query(text)])[0].tokens.astype(np.float64)
+    query = as_rounded(FakeEncoder().encode_queries([Query(text)])[0].tokens, snapshot.codec)
     terms = query_terms(text)
     bm25 = dict(zip(*(part.tolist() for part in snapshot.catalog.match_text(terms, -1)), strict=True))
     ideal = ideal_bm25(snapshot.catalog.document_frequencies(terms), len(snapshot))
@@ -59,6 +64,12 @@ def brute_force(index: Index, text: str, mode: str) -> list[tuple[float, int]]:
         share = bm25.get(page_id, 0) / ideal if mode == "hybrid" else 0
         scores.append((score + BM25_WEIGHT * share, page_id))
     return sorted(scores, key=lambda pair: (-pair[0], pair[1]))
+
+
+def as_rounded(query: NDArray[np.float32], codec: Codec) -> NDArray[np.float64]:
+    """The query as the kernels see it: rounded to whole numbers in the codec's coordinates."""
+    levels, scales = query_levels(codec.turn(query))
+    return codec.turn_back(levels * scales[:, None], query.shape[1]).astype(np.float64)
 
 
 @pytest.mark.parametrize("mode", ["visual", "hybrid"])
@@ -77,7 +88,36 @@ def test_exact_search_is_brute_force(index: Index, mode: str, text: str) -> None
     assert [by_id[ids[hit.doc_id]] for hit in hits] == pytest.approx([hit.score for hit in hits], abs=1e-5)
 
 
-def test_the_prefilter_with_room_for_all_is_exact(index: Index) -> None:
+@pytest.fixture(params=["everything scored", "by sketch", "by dense vector and sketch", "without sketches"])
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """How candidates are found in indexes of different sizes."""
+    if request.param != "everything scored":
+        monkeypatch.setattr(searcher, "SCORED_ALL", 0)
+    if request.param == "by dense vector and sketch":
+        monkeypatch.setattr(searcher, "SKETCHED_ALL", 0)
+        monkeypatch.setattr(searcher, "SKETCHED", 100)
+    if request.param == "without sketches":
+        monkeypatch.setattr(Snapshot, "has_sketches", False)
+    return str(request.param)
+
+
+def test_only_the_candidates_are_scored(index: Index, way: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A failure means: a query takes time in proportion to the index, or the stages between were left out."""
+    asked: list[tuple[str, int]] = []
+    for name in ("gather", "gather_sketches"):
+        original = getattr(Snapshot, name)
+        monkeypatch.setattr(
+            Snapshot, name, lambda self, rows, *, o=original, n=name: (asked.append((n, len(rows))), o(self, rows))[1]
+        )
+    assert len(index.search("unique77", mode="visual", k=5, n_candidates=20)) == 5
+    scored = next(count for name, count in asked if name == "gather")
+    assert [count for name, count in asked if name == "gather_sketches"] == (
+        {"by sketch": [360], "by dense vector and sketch": [100]}.get(way, [])
+    )
+    assert scored == {"everything scored": 360, "without sketches": 40}.get(way, 20)
+
+
+def test_the_prefilter_with_room_for_all_is_exact(index: Index, way: str) -> None:
     """A failure means: pages get lost between the prefilter and the rerank."""
     for text in ("word1 word2", "unique5"):
         for mode in ("visual", "hybrid"):
@@ -86,16 +126,17 @@ def test_the_prefilter_with_room_for_all_is_exact(index: Index) -> None:
 
 
 @pytest.mark.parametrize("mode", ["visual", "hybrid", "auto"])
-def test_every_planted_page_is_found_first(index: Index, mode: str) -> None:
+def test_every_planted_page_is_found_first(index: Index, mode: str, way: str) -> None:
     """A failure means: a word that stands on one page only does not lead to it."""
     for number in range(1, N_PAGES, 22):
-        assert numbers(index.search(f"unique{number}", mode=mode, k=1, exact=mode == "visual")) == [number]
+        exact = mode == "visual" and way != "everything scored"  # random vectors have nothing to sketch
+        assert numbers(index.search(f"unique{number}", mode=mode, k=1, exact=exact)) == [number]
     assert 10 not in numbers(index.search("unique10", mode=mode, k=360, n_candidates=400)), "it was removed"
 
 
 @pytest.mark.parametrize("share", [0.0, 0.003, 0.01, 0.1, 0.5, 0.9, 1.0])
 @pytest.mark.parametrize("mode", ["visual", "hybrid"])
-def test_filters_leave_k_hits_whenever_there_are_k(index: Index, share: float, mode: str) -> None:
+def test_filters_leave_k_hits_whenever_there_are_k(index: Index, share: float, mode: str, way: str) -> None:
     """A failure means: a strict filter answers less than there is, because it was applied after the candidates."""
     most = round(share * N_PAGES)
     allowed = [number for number in range(most) if number % 10]
@@ -301,3 +342,52 @@ def test_words_are_found_as_people_write_them(tmp_path: Path, page: str, query: 
             writer.commit()
         hits = index.search(query, mode="text")
         assert [hit.doc_id for hit in hits] == (["document"] if found else [])
+
+
+def test_words_on_half_of_all_pages_are_not_matched() -> None:
+    """A failure means: a common word costs the time of reading every page, or a query of common words finds nothing."""
+    pages = np.array([900, 400, 3, 501, 120])
+    every = telling_terms(["the", "a", "rare", "of", "word"], pages, 1000, most_pages=None)
+    assert every == ["rare", "word", "a"]
+    assert telling_terms(["the", "a", "rare", "of", "word"], pages, 1000, most_pages=200) == ["rare", "word"]
+    assert telling_terms(["the", "of"], pages[[0, 3]], 1000, most_pages=10) == ["of"]
+    assert telling_terms(["nowhere"], np.array([0]), 0, most_pages=10) == ["nowhere"]
+
+
+@pytest.mark.parametrize("fits", [True, False])
+def test_pages_kept_on_a_device_give_the_exact_answers(
+    tmp_path: Path, fits: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A failure means: a search on a GPU finds other pages than one on the CPU, or dies where they do not fit."""
+    resident = pytest.importorskip("docsearch.kernels.resident")
+    with open_index(tmp_path / "index", codec="float16") as index:  # half floats need no Triton, so any device will do
+        add_words(index, *(f"unique{number} word{number % 7} word{number % 3}" for number in range(40)))
+        index.remove("unique5 word5 word2-doc.pdf")
+    if not fits:
+        monkeypatch.setattr(resident, "ResidentPages", lambda *_, **__: (_ for _ in ()).throw(GpuFull("too small")))
+        monkeypatch.setattr(searcher, "SCORED_ALL", 0)
+    with (
+        Index.open(tmp_path / "index", encoder=FakeEncoder()) as plain,
+        Index.open(tmp_path / "index", encoder=FakeEncoder(), device="cpu") as held,
+    ):
+        for mode in ("visual", "hybrid", "text"):
+            for text in ("unique7 word1", "unique5", "word2"):
+                hits = plain.search(text, mode=mode, k=3)
+                wanted = [(hit.doc_id, pytest.approx(hit.score, abs=1e-5)) for hit in hits]
+                found = [(hit.doc_id, hit.score) for hit in held.search(text, mode=mode, k=3, n_candidates=39)]
+                assert sorted(found)[: len(wanted)] == sorted(wanted, key=lambda pair: pair[0])
+    assert ("only finds candidates" in caplog.text) is not fits
+
+
+def test_a_device_that_is_not_there_is_named(tmp_path: Path) -> None:
+    """A failure means: asking for a GPU on a machine without one ends in a traceback of torch."""
+    torch = pytest.importorskip("torch")
+    if torch.cuda.is_available():
+        pytest.skip("there is one")
+    with open_index(tmp_path / "index") as index:
+        add_words(index, "alpha")
+    with (
+        Index.open(tmp_path / "index", encoder=FakeEncoder(), device="cuda") as held,
+        pytest.raises(GpuUnavailable, match="on the CPU searching works"),
+    ):
+        held.search("alpha")

@@ -31,14 +31,16 @@ def test_gathering_takes_rows_in_the_given_order(index: Index) -> None:
     snapshot = index._read().snapshot
     rows = np.random.default_rng(2).permutation(30)[:17]
     packed = snapshot.gather(rows)
-    codec = get_codec("int8")
+    codec = get_codec("r4")
     for place, row in enumerate(rows):
         query = FakeEncoder().encode_queries([Query(snapshot.catalog.page(int(snapshot.page_ids[row])).words.text)])[0]
-        codes, scale = codec.encode(query.tokens)
-        assert np.array_equal(packed.codes[packed.offsets[place] : packed.offsets[place + 1]], codes)
+        block, scale = codec.encode(query.tokens)
+        assert packed.lengths[place] == len(query.tokens)
+        assert np.array_equal(packed.buffers[packed.which[place]][packed.starts[place] :][: len(block)], block)
         assert packed.scales[place] == np.float32(scale)
-        assert np.allclose(snapshot.tokens(int(row)), query.tokens, atol=0.005)
-    assert len(snapshot.gather(np.empty(0, np.int64)).scales) == 0
+        assert np.allclose(snapshot.tokens(int(row)), packed.decode(place))
+        assert np.allclose(snapshot.dense(rows)[place], query.dense, atol=0.001)
+    assert len(snapshot.gather(np.empty(0, np.int64))) == 0
 
 
 def test_rows_of_pages(index: Index) -> None:

@@ -270,7 +270,7 @@ def test_a_newer_format_is_refused_and_left_alone(tmp_path: Path) -> None:
     """A failure means: an old version writes into a newer index, or calls it damaged and tells users to repair it."""
     open_index(tmp_path / "index")
     layout = tmp_path / "index" / "layout.json"
-    layout.write_text(layout.read_text().replace('"format_version": 1', '"format_version": 2'))
+    layout.write_text(layout.read_text().replace('"format_version": 2', '"format_version": 3'))
     before = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "index").iterdir()}
     with pytest.raises(IndexIncompatible, match="upgrade"):
         Index.open(tmp_path / "index", encoder=FakeEncoder(), create=True)

@@ -171,7 +171,7 @@ def test_readers_in_other_processes_see_whole_commits(tmp_path: Path, monkeypatc
     Every commit replaces all pages of the generation before by those of the next, and compacts; a reader must see
     exactly one generation, whole, in each of its ways of searching, and never an older one than before.
     """
-    monkeypatch.setattr(compacting, "SMALL_SEGMENTS", 2)
+    monkeypatch.setattr(compacting, "FANOUT", 3)
     read = """
 import sys, time
 from pathlib import Path

@@ -116,7 +116,15 @@ def index(
         CodecName | None,
         typer.Option(
             metavar="CODEC",
-            help="float16, int8 or binary: smaller and rougher [dim](else int8)[/dim].",
+            help="float16, int8, r4, r3, r2 or binary: smaller and rougher [dim](else r4)[/dim].",
+            rich_help_panel=_NEW,
+        ),
+    ] = None,
+    pooling: Annotated[
+        int | None,
+        typer.Option(
+            min=1, max=3,
+            help="Keep a half (2) or a third (3) of the token vectors: smaller, faster, rougher [dim](else 1)[/dim].",
             rich_help_panel=_NEW,
         ),
     ] = None,
@@ -151,7 +159,7 @@ def index(
 
         print_plan(paths, where, options, as_json=as_json)
         return
-    with _open_or_create(where, encoder, codec, max_pixels) as opened:
+    with _open_or_create(where, encoder, max_pixels=max_pixels, codec=codec, pooling=pooling) as opened:
         with show_progress(partial(shown_name, opened)) as on_progress:
             report = opened.add(paths, options, on_progress=on_progress, lock_timeout=lock_timeout)
         if as_json:
@@ -173,7 +181,9 @@ def _index_folder(folder: Path | None, *, own: bool) -> Path:
     return locate_index(folder, otherwise=Path(FOLDER_NAME))
 
 
-def _open_or_create(folder: Path, encoder: str | None, codec: CodecName | None, max_pixels: int | None) -> Index:
+def _open_or_create(
+    folder: Path, encoder: str | None, *, max_pixels: int | None, codec: CodecName | None, pooling: int | None
+) -> Index:
     from docsearch.encoders import DEFAULT, load_encoder
     from docsearch.index import Index
     from docsearch.store.layout import IndexPaths
@@ -182,7 +192,7 @@ def _open_or_create(folder: Path, encoder: str | None, codec: CodecName | None, 
     chosen: str | Encoder | None = encoder
     if is_new and max_pixels is not None:
         chosen = load_encoder(encoder or DEFAULT, max_pixels=max_pixels)
-    opened = Index.open(folder, encoder=chosen, create=True, codec=codec)
+    opened = Index.open(folder, encoder=chosen, create=True, codec=codec, pooling=pooling)
     if max_pixels not in {None, opened.layout.settings.get("max_pixels")}:
         usage_error(
             f"{shown_path(folder)} looks at {opened.layout.settings.get('max_pixels', 'no')} pixels of a page, which "
@@ -194,6 +204,11 @@ def _open_or_create(folder: Path, encoder: str | None, codec: CodecName | None, 
         usage_error(
             f"{shown_path(folder)} stores its vectors as {opened.layout.codec}, which cannot change: "
             f"leave --codec out, or make another index with --index DIR"
+        )
+    elif pooling not in {None, opened.layout.pooling}:
+        usage_error(
+            f"{shown_path(folder)} pools its vectors by {opened.layout.pooling}, which cannot change: "
+            f"leave --pooling out, or make another index with --index DIR"
         )
     return opened
 

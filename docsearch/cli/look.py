@@ -133,7 +133,8 @@ def status(
         "Index": shown_path(Path(stats["index"]).absolute()),
         "Holds": f"{counted(stats['pages'], 'page')} of {counted(stats['files'], 'file')}"
         + (f" ({copies:,} of them copies)" if copies > 0 else ""),
-        "Encoder": f"{stats['encoder']} ({stats['fingerprint'][:12]}), vectors stored as {stats['codec']}",
+        "Encoder": f"{stats['encoder']} ({stats['fingerprint'][:12]}), vectors stored as {stats['codec']}"
+        + (f", pooled by {stats['pooling']}" if stats["pooling"] > 1 else ""),
         "Licence": f"{stats['licence'] or 'unknown'} (of the encoder's weights)",
         "Vectors": f"{stats['token_vectors']:,} token vectors in {counted(stats['segments'], 'segment')}"
         + (

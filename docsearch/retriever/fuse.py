@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -22,6 +24,27 @@ def ideal_bm25(document_frequencies: NDArray[np.int64], n_pages: int) -> float:
     frequencies = np.minimum(document_frequencies, n_pages)  # pages of a change that is not complete count as well
     idf = np.log((n_pages - frequencies + 0.5) / (frequencies + 0.5))
     return float(np.maximum(idf, 1e-6).sum() * (_K1 + 1))
+
+
+def telling_terms(
+    terms: Sequence[str], document_frequencies: NDArray[np.int64], n_pages: int, *, most_pages: int | None
+) -> list[str]:
+    """The terms worth matching, the rarest first: FTS5 reads every page of every term.
+
+    A term on more than half of the pages has no weight in FTS5's BM25 and is left out; the rarest term never is.
+
+    Args:
+        terms: the query's.
+        document_frequencies: (terms,) how many pages hold each.
+        n_pages: how many pages there are.
+        most_pages: stop before the terms have more pages than this together; None takes them all.
+    """
+    order = np.argsort(document_frequencies, kind="stable")
+    telling = document_frequencies[order] * 2 <= n_pages
+    if most_pages is not None:
+        telling &= np.cumsum(document_frequencies[order]) <= most_pages
+    telling[:1] = True
+    return [terms[at] for at in order[telling]]
 
 
 def fuse(maxsim: NDArray[np.float64], bm25: NDArray[np.float64], ideal: float) -> NDArray[np.float64]:

@@ -2,24 +2,63 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+import numpy as np
+
+from docsearch.errors import GpuFull, GpuUnavailable
+from docsearch.protocols import Prefilter
 from docsearch.retriever import explain
-from docsearch.retriever.prefilter import FlatPrefilter
+from docsearch.retriever.prefilter import DensePrefilter
 from docsearch.retriever.searcher import Searcher
 from docsearch.store.layout import IndexPaths, Layout
 from docsearch.store.snapshot import Snapshot
 from docsearch.store.terms import query_terms
 from docsearch.types import Hit, QueryVectors, ScoredPage
 
+if TYPE_CHECKING:
+    from docsearch.kernels.resident import ResidentPages
+
+_LOG = logging.getLogger(__name__)
+
 
 class Reader:
-    """Opens the newest commit; raises what `Snapshot` raises."""
+    """Opens the newest commit."""
 
-    def __init__(self, paths: IndexPaths, layout: Layout) -> None:
+    def __init__(self, paths: IndexPaths, layout: Layout, *, device: str | None = None) -> None:
+        """Open it.
+
+        Args:
+            paths: where the index is.
+            layout: what it is.
+            device: a GPU, as torch calls it, that every page is copied to; if they do not fit, their dense vectors are.
+
+        Raises:
+            IndexDamaged: a file is not what was written.
+            GpuUnavailable: the device cannot be used.
+        """
         self.snapshot = Snapshot(paths, layout)
-        self.prefilter = FlatPrefilter(self.snapshot)
-        self.searcher = Searcher(self.snapshot, self.prefilter)
+        self.prefilter = DensePrefilter(self.snapshot)
+        self.searcher = Searcher(self.snapshot, *self._on_device(device))
+
+    def _on_device(self, device: str | None) -> tuple[Prefilter, ResidentPages | None]:
+        rows = np.arange(len(self.snapshot.live))
+        if device is None or not len(rows):
+            return self.prefilter, None
+        try:
+            from docsearch.kernels.resident import ResidentDense, ResidentPages  # noqa: PLC0415 - torch may be missing
+        except ImportError as missing:
+            raise GpuUnavailable(
+                f"searching on a GPU needs torch ({missing}): pip install 'torch>=2.9,<2.14'"
+            ) from None
+        try:
+            return self.prefilter, ResidentPages(self.snapshot.gather(rows), device=device)
+        except GpuFull as full:
+            _LOG.warning("%s; the GPU only finds candidates", full)
+        dense = [segment.dense for segment in self.snapshot.segments]
+        return ResidentDense(dense, live=self.snapshot.live, device=device), None
 
     def hit(self, page: ScoredPage, rank: int, query: QueryVectors | None, text: str) -> Hit:
         """What the user sees of a scored page: where it is from, a snippet, and the regions that answer."""

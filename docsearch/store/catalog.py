@@ -11,7 +11,7 @@ import sqlite3
 import threading
 import weakref
 import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -146,12 +146,19 @@ class Catalog:
         with self._translated():
             return self._meta("commit")
 
+    def segments(self) -> list[tuple[int, int]]:
+        """(segment, pages) of those that count, oldest first."""
+        return [tuple(row) for row in self._rows("SELECT segment_id, pages FROM segments ORDER BY segment_id")]
+
     def segment_ids(self) -> list[int]:
         """The segments that count, oldest first."""
-        return [row[0] for row in self._rows("SELECT segment_id FROM segments ORDER BY segment_id")]
+        return [segment_id for segment_id, _ in self.segments()]
 
     def dead_rows(self) -> list[tuple[int, int]]:
         """(segment, row) of every page that must not be found: removed, or of a change that is not complete."""
+        counted = self._rows("SELECT (SELECT count(*) FROM documents), (SELECT count(DISTINCT doc_id) FROM files)")
+        if counted[0][0] == counted[0][1]:  # every document has a file; looking them all up takes four times as long
+            return self.tombstones()
         hidden = self._rows(
             "SELECT segment_id, segment_row FROM pages WHERE doc_id IN "
             "(SELECT doc_id FROM documents WHERE doc_id NOT IN (SELECT doc_id FROM files))"
@@ -245,6 +252,11 @@ class Catalog:
             ]
         except (ValueError, TypeError) as error:
             raise self._damaged(f"its metadata cannot be read ({error})") from error
+
+    def paths_of(self, doc_ids: Iterable[str]) -> list[str]:
+        """The files with the content of one of these documents."""
+        sql = "SELECT path FROM files WHERE doc_id IN (SELECT value FROM json_each(?))"
+        return [path for (path,) in self._rows(sql, json.dumps(list(doc_ids)))]
 
     def files(self) -> dict[str, str]:
         """Path → document of every indexed file."""

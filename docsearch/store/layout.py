@@ -12,8 +12,8 @@ from typing import Any, get_args
 from docsearch.errors import IndexDamaged, IndexExists, IndexIncompatible, IndexNotFound
 from docsearch.options import CodecName
 
-FORMAT_VERSION = 1
-_POSITIVE = ("token_dim", "dense_dim", "format_version")
+FORMAT_VERSION = 2
+_POSITIVE = ("token_dim", "dense_dim", "pooling", "format_version")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,6 +25,7 @@ class Layout:
     token_dim: int  # D
     dense_dim: int  # E
     codec: CodecName
+    pooling: int = 1  # how many times fewer token vectors than the encoder makes
     settings: Mapping[str, Any] = field(default_factory=dict)  # of the encoder, as it gave them
     licence: str = ""  # of the encoder's weights
     format_version: int = FORMAT_VERSION

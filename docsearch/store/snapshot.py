@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +14,7 @@ from docsearch.store.catalog import Catalog
 from docsearch.store.codec import get_codec
 from docsearch.store.layout import IndexPaths, Layout
 from docsearch.store.segment import Segment
+from docsearch.store.sketch import SKETCH_CODEC, sketch_lengths
 from docsearch.types import PackedVectors
 
 _OPEN_TRIES = 5
@@ -24,7 +27,6 @@ class Snapshot:
         commit: the number of the commit.
         catalog: a connection that goes on seeing this commit.
         segments: the segment files, mapped.
-        page_ids: (P,) int64, including rows that are dead.
         live: (P,) bool; a dead row was removed and must not be found.
     """
 
@@ -40,7 +42,7 @@ class Snapshot:
             self.catalog = Catalog(paths.catalog)
             try:
                 self.commit = self.catalog.pin()
-                self.segments = [self._open_segment(segment_id) for segment_id in self.catalog.segment_ids()]
+                self.segments = [self._open_segment(*segment) for segment in self.catalog.segments()]
                 self._number_rows()
                 break
             except FileNotFoundError as error:
@@ -65,69 +67,120 @@ class Snapshot:
 
     def rows_of(self, page_ids: NDArray[np.int64]) -> NDArray[np.int64]:
         """The live rows among the pages with these ids, in their order; unknown and dead pages are left out."""
-        if not len(page_ids) or not len(self._sorted_ids):
+        ids, rows = self._by_id
+        if not len(page_ids) or not len(ids):
             return np.empty(0, np.int64)
-        at = np.minimum(np.searchsorted(self._sorted_ids, page_ids), len(self._sorted_ids) - 1)
-        rows: NDArray[np.int64] = self._sorted_rows[at[self._sorted_ids[at] == page_ids]]
-        return rows
+        at = np.minimum(np.searchsorted(ids, page_ids), len(ids) - 1)
+        found: NDArray[np.int64] = rows[at[ids[at] == page_ids]]
+        return found
 
     def gather(self, rows: NDArray[np.int64]) -> PackedVectors:
-        """The coded token vectors of some rows, packed in the given order.
+        """The coded token vectors of some rows, in the given order, where they lie: nothing is read here.
 
-        The files are read in their own order, and the system is told first what will be read: on a cold disk that is
-        many times faster than taking page faults one by one.
+        The system is told first what will be read: on a cold disk that is a hundred times faster than taking page
+        faults one by one.
         """
-        places = [(int(self._segment_of[row]), int(self._row_in_segment[row])) for row in rows]
-        for segment, row in sorted(places):
-            self.segments[segment].will_need(row)
-        spans = [tuple(self.segments[segment].offsets[row : row + 2]) for segment, row in places]
-        width = self.codec.row_bytes(self.layout.token_dim)
-        offsets = np.concatenate([[0], np.cumsum([end - start for start, end in spans], dtype=np.int64)])
-        codes = np.empty((offsets[-1], width), np.uint8)
-        for place in sorted(range(len(places)), key=places.__getitem__):
-            start, end = spans[place]
-            codes[offsets[place] : offsets[place + 1]] = self.segments[places[place][0]].codes[start:end]
-        scales = np.array([self.segments[segment].scales[row] for segment, row in places], np.float32)
-        return PackedVectors(codes, scales, offsets.astype(np.int64), self.codec)
+        which, local = self._places(rows)
+        starts, lengths = np.empty(len(rows), np.int64), np.empty(len(rows), np.int64)
+        scales = np.empty(len(rows), np.float32)
+        for number, chosen in _by_segment(which):
+            segment, here = self.segments[number], local[chosen]
+            starts[chosen], lengths[chosen], scales[chosen] = (
+                segment.starts[here], segment.lengths(here), segment.scales[here],
+            )  # fmt: skip
+        self._announce(rows, self._read_blocks, sketches=False)
+        buffers = tuple(segment.blocks for segment in self.segments)
+        return PackedVectors(buffers, which, starts, lengths, scales, self.codec, self.layout.token_dim)
+
+    @property
+    def has_sketches(self) -> bool:
+        """Whether every page has one: those written by the first format have not."""
+        return all(segment.sketches is not None for segment in self.segments)
+
+    def gather_sketches(self, rows: NDArray[np.int64]) -> PackedVectors:
+        """The sketches of some rows, in the given order, where they lie; only if the snapshot `has_sketches`."""
+        which, local = self._places(rows)
+        starts, lengths = np.empty(len(rows), np.int64), np.empty(len(rows), np.int64)
+        for number, chosen in _by_segment(which):
+            segment, here = self.segments[number], local[chosen]
+            starts[chosen], lengths[chosen] = segment.sketch_starts[here], sketch_lengths(segment.lengths(here))
+        self._announce(rows, self._read_sketches, sketches=True)
+        buffers = tuple(segment.sketches for segment in self.segments if segment.sketches is not None)
+        scales = np.ones(len(rows), np.float32)
+        return PackedVectors(buffers, which, starts, lengths, scales, SKETCH_CODEC, self.layout.token_dim)
+
+    def dense(self, rows: NDArray[np.int64]) -> NDArray[np.float16]:
+        """(n, E) float16 dense vectors of some rows, in the given order."""
+        which, local = self._places(rows)
+        dense = np.empty((len(rows), self.layout.dense_dim), np.float16)
+        for number, chosen in _by_segment(which):
+            dense[chosen] = self.segments[number].dense[local[chosen]]
+        return dense
 
     def boxes(self, row: int) -> NDArray[np.uint16]:
         """(T, 4) boxes of one page's token vectors."""
-        segment = self.segments[self._segment_of[row]]
-        start, end = segment.offsets[self._row_in_segment[row] : self._row_in_segment[row] + 2]
-        boxes: NDArray[np.uint16] = segment.boxes[start:end]
+        which, local = self._places(np.array([row]))
+        boxes: NDArray[np.uint16] = self.segments[which[0]].page_boxes(int(local[0]))
         return boxes
 
     def tokens(self, row: int) -> NDArray[np.float32]:
         """(T, D) token vectors of one page, decoded."""
-        packed = self.gather(np.array([row]))
-        tokens: NDArray[np.float32] = packed.codec.decode(packed.codes, self.layout.token_dim) * packed.scales[0]
-        return tokens
+        return self.gather(np.array([row])).decode(0)
 
-    def _open_segment(self, segment_id: int) -> Segment:
+    def _places(self, rows: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """The number of each row's segment, and the row within it."""
+        which = np.searchsorted(self._first_rows, rows, side="right") - 1
+        return which, rows - self._first_rows[which]
+
+    def _announce(self, rows: NDArray[np.int64], known: NDArray[np.bool_], *, sketches: bool) -> None:
+        """Tell the system what will be read, unless this reader has read it before and it lies in memory."""
+        fresh = np.sort(rows[~known[rows]])
+        known[fresh] = True
+        which, local = self._places(fresh)
+        for number, chosen in _by_segment(which):
+            self.segments[number].will_need(local[chosen], sketches=sketches)
+
+    def _open_segment(self, segment_id: int, n_pages: int) -> Segment:
         return Segment(
             self.paths.segment(segment_id),
             segment_id,
             self.codec,
             token_dim=self.layout.token_dim,
             dense_dim=self.layout.dense_dim,
+            n_pages=n_pages,
         )
 
     def _number_rows(self) -> None:
-        sizes = [len(segment.page_ids) for segment in self.segments]
-        first_row = dict(zip(self.catalog.segment_ids(), np.cumsum([0, *sizes]), strict=False))
-        self.page_ids = np.concatenate([np.empty(0, np.int64), *(segment.page_ids for segment in self.segments)])
-        self._segment_of = np.repeat(np.arange(len(sizes)), sizes)
-        self._row_in_segment = np.concatenate([np.empty(0, np.int64), *(np.arange(size) for size in sizes)])
-        self.live = np.ones(len(self.page_ids), bool)
+        sizes = [n_pages for _, n_pages in self.catalog.segments()]
+        self._first_rows = np.cumsum([0, *sizes[:-1]], dtype=np.int64)
+        first_row = dict(zip((segment.segment_id for segment in self.segments), self._first_rows, strict=False))
+        self.live = np.ones(sum(sizes), bool)
+        self._read_blocks, self._read_sketches = np.zeros((2, len(self.live)), bool)
         try:
             for segment_id, row in self.catalog.dead_rows():
                 self.live[first_row[segment_id] + row] = False
         except (KeyError, IndexError) as error:
             remedy = "run `docsearch verify --repair`, then index the same files again"
             raise IndexDamaged(self.paths.catalog, "it names a row that no segment has", remedy) from error
-        order = np.argsort(self.page_ids[self.live], kind="stable")
-        self._sorted_rows = self.live_rows[order]
-        self._sorted_ids = self.page_ids[self._sorted_rows]
+
+    @cached_property
+    def page_ids(self) -> NDArray[np.int64]:
+        """(P,) int64, including rows that are dead; read when first asked for."""
+        return np.concatenate([np.empty(0, np.int64), *(segment.page_ids for segment in self.segments)])
+
+    @cached_property
+    def _by_id(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """The ids of the live pages in ascending order, and their rows."""
+        rows = self.live_rows
+        order = np.argsort(self.page_ids[rows], kind="stable")
+        return self.page_ids[rows[order]], rows[order]
+
+
+def _by_segment(which: NDArray[np.int64]) -> Iterator[tuple[int, NDArray[np.int64]]]:
+    """Each segment that occurs, with the places where it does, in their order."""
+    order = np.argsort(which, kind="stable")
+    numbers, firsts = np.unique(which[order], return_index=True)
+    yield from zip(numbers.tolist(), np.split(order, firsts)[1:], strict=True)
 
 
 def _missing(error: FileNotFoundError) -> IndexDamaged:

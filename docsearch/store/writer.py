@@ -15,6 +15,7 @@ from docsearch.store.catalog import Catalog
 from docsearch.store.codec import get_codec
 from docsearch.store.layout import IndexPaths, Layout
 from docsearch.store.lock import WriteLock
+from docsearch.store.pooling import pool
 from docsearch.store.segment import write_segment
 from docsearch.types import PageVectors, RenderedPage
 
@@ -104,8 +105,14 @@ class IndexWriter:
                         change(self.catalog)
 
     def _write_segment(self, segment_id: int, pages: Sequence[EncodedPage]) -> int:
-        vectors = [(page.ref.page_id, vectors) for page, vectors in pages]
+        vectors = [(page.ref.page_id, self._pooled(vectors)) for page, vectors in pages]
         return write_segment(self.paths.segment(segment_id), segment_id, vectors, get_codec(self.layout.codec))
+
+    def _pooled(self, vectors: PageVectors) -> PageVectors:
+        if self.layout.pooling == 1:
+            return vectors
+        tokens, boxes = pool(vectors.tokens, vectors.boxes, self.layout.pooling)
+        return PageVectors(tokens, vectors.dense, boxes)
 
     def _remove_orphans(self) -> None:
         """Delete segment files that no commit names: what a killed writer, or a compaction, left behind."""
