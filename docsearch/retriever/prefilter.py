@@ -1,108 +1,143 @@
-"""Dense vectors in FAISS: which pages are worth scoring. The only module that knows FAISS.
+"""Which pages are worth scoring: those with the dense vectors nearest to the query's.
 
-A flat index of half floats by inner product: exact, and fast enough into the hundred thousands of pages. Its file is
-a convenience, rebuilt from the segments whenever it is missing, damaged or behind.
+A snapshot's rows are in two indexes (`docsearch.retriever.dense_index`) that never change, so readers share them and no
+lock is needed: one is a file written after indexing, the other holds the rows that came since and is made in memory.
+The file is a convenience: what is missing, damaged or behind is rebuilt from the segments.
 """
 
 from __future__ import annotations
 
-import json
 import logging
-import struct
-import zlib
+import threading
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from weakref import WeakValueDictionary
 
-import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-from docsearch.errors import IndexDamaged
+from docsearch.retriever.dense_index import FLAT, DenseIndex, is_soon_added, kind_for
+from docsearch.retriever.prefilter_file import Header, PrefilterFile, check_prefilter_file, newest_file, pack
 from docsearch.store.layout import write_synced
 from docsearch.store.snapshot import Snapshot
 from docsearch.types import QueryVectors
 
-_MAGIC = b"DSPREFLT"
-_PREFIX = struct.Struct("<8sII")  # magic, length of the JSON header, CRC-32 of all that follows
+__all__ = ["DensePrefilter", "check_prefilter_file"]
+
+_GROWTH = 10  # times as many rows as when the codes were trained: train again
 _LOG = logging.getLogger(__name__)
+_training = threading.Lock()  # one training at a time in a process
 
 
-class FlatPrefilter:
-    """Finds the pages whose dense vector is nearest to the query's."""
+class DensePrefilter:
+    """Finds the pages whose dense vector is nearest to the query's. Opening costs nothing; the first query loads."""
 
     def __init__(self, snapshot: Snapshot) -> None:
-        """Load the snapshot's FAISS index, or build what is missing of it from the segments."""
+        self._snapshot, self._dim = snapshot, snapshot.layout.dense_dim
         self._live: NDArray[np.bool_] | None = None if snapshot.live.all() else snapshot.live
         self._segments = [(segment.segment_id, segment.checksum("dense")) for segment in snapshot.segments]
-        self._index, covered = _load_newest(snapshot.paths.prefilter, self._segments, snapshot.layout.dense_dim)
-        for segment in snapshot.segments[covered:]:
-            self._index.add(segment.dense.astype(np.float32))
-        self._complete_on_disk = covered == len(self._segments) and covered > 0
+        self._ends = np.cumsum([0, *(len(segment.page_ids) for segment in snapshot.segments)])
+        self._opening = threading.Lock()
+        self._opened: list[DenseIndex] | None = None
 
     def candidates(self, query: QueryVectors, n: int, *, allowed: NDArray[np.bool_] | None = None) -> NDArray[np.int64]:
-        """The n nearest rows, best first; ``allowed`` (P,) says which rows may appear, None means every live one."""
-        if self._index.ntotal == 0:
-            return np.empty(0, np.int64)
-        chosen = self._live if allowed is None else allowed
-        parameters = None
-        if chosen is not None:
-            n = min(n, int(chosen.sum()))
-            bitmap = np.packbits(chosen, bitorder="little")
-            parameters = faiss.SearchParameters(sel=faiss.IDSelectorBitmap(bitmap))  # type: ignore[call-arg, arg-type]
-        if n == 0:
-            return np.empty(0, np.int64)
-        _, rows = self._index.search(query.dense[None], min(n, self._index.ntotal), params=parameters)
-        found: NDArray[np.int64] = rows[0][rows[0] >= 0]
-        return found
+        """The nearest rows, best first: as many as are asked for, or all that may appear.
 
-    def save(self, folder: Path, commit: int) -> None:
-        """Write the index for the next reader, unless the file is there; removes older ones. For the writer only."""
-        if self._complete_on_disk or not self._segments:
-            return
-        header = json.dumps({"segments": self._segments}).encode()
-        body = header + faiss.serialize_index(self._index).tobytes()
+        Args:
+            query: its dense vector is used.
+            n: rows wanted. Up to 400 a large index finds nearly all of the exact nearest (see `_OVERFETCH`); a longer
+                list is of the nearest as the codes see them.
+            allowed: (P,) which rows may appear; None means every live one.
+        """
+        chosen = self._live if allowed is None else allowed
+        n = min(n, int(self._ends[-1]) if chosen is None else int(np.count_nonzero(chosen)))
+        if n <= 0:
+            return np.empty(0, np.int64)
+        found = [index.search(query.dense, n, chosen, self._snapshot.dense) for index in self._indexes()]
+        rows, scores = (np.concatenate(arrays) for arrays in zip(*found, strict=True))
+        nearest: NDArray[np.int64] = rows[np.lexsort((rows, -scores))[:n]]
+        return nearest
+
+    def save(self, folder: Path, commit: int) -> threading.Thread | None:
+        """Write for the next reader what it would have to build otherwise; for the writer only.
+
+        Nothing is written while few rows are missing in the file. A small index is written at once. A large one is
+        written in the background, for its codes may have to be trained: the thread is returned, ends by itself, and is
+        waited for when the process ends. Readers go on with what they have.
+        """
+        rows = int(self._ends[-1])
+        if not rows:
+            return None
+        kind = kind_for(rows, self._dim)
+        file = newest_file(folder, self._segments)
+        if file and (file.header.kind != kind or rows >= _GROWTH * file.header.trained_on):
+            file = None
+        if file and is_soon_added(rows - int(self._ends[len(file.header.segments)]), self._dim):
+            return None
+        if kind == FLAT:
+            self._write(folder, commit, file)
+            return None
+        if not _training.acquire(blocking=False):
+            return None  # the next call after it will do
+        thread = threading.Thread(target=self._write_in_background, args=(folder, commit, file), name="prefilter")
+        thread.start()
+        return thread
+
+    def _indexes(self) -> list[DenseIndex]:
+        with self._opening:
+            if self._opened is None:
+                file = newest_file(self._snapshot.paths.prefilter, self._segments)
+                written = _load(file) if file else None
+                covered = len(file.header.segments) if file and written else 0
+                opened = [written] if written else []
+                if covered < len(self._segments):
+                    opened.append(self._build(covered))
+                self._opened = opened
+            return self._opened
+
+    def _write_in_background(self, folder: Path, commit: int, file: PrefilterFile | None) -> None:
+        try:
+            self._write(folder, commit, file)
+        except OSError as error:  # a full disk: every reader can do without the file
+            _LOG.warning("the prefilter could not be saved in %s: %s", folder, error)
+        finally:
+            _training.release()
+
+    def _write(self, folder: Path, commit: int, file: PrefilterFile | None) -> None:
+        """Write an index of all rows, the file's with those that came since or a new one; the others go."""
+        index, trained_on = DenseIndex.load(file.index) if file else None, int(self._ends[-1])
+        if file and index:
+            self._add(index, len(file.header.segments))
+            trained_on = file.header.trained_on
+        else:
+            index = self._build(0)
+        header = Header(self._segments, kind_for(int(self._ends[-1]), self._dim), trained_on)
         target = folder / f"{commit:08d}.faiss"
-        write_synced(target, _PREFIX.pack(_MAGIC, len(header), zlib.crc32(body)) + body)
+        write_synced(target, pack(header, index.data))
         for path in folder.iterdir():
             if path != target:
-                path.unlink(missing_ok=True)
+                with suppress(PermissionError):  # Windows, and a reader has it open: it goes the next time
+                    path.unlink(missing_ok=True)
+
+    def _build(self, first_segment: int) -> DenseIndex:
+        """An index of the rows of all segments from this one on, of the kind that suits their number."""
+        first, end = int(self._ends[first_segment]), int(self._ends[-1])
+        index = DenseIndex.empty(first, end, self._dim, self._snapshot.dense)
+        self._add(index, first_segment)
+        return index
+
+    def _add(self, index: DenseIndex, first_segment: int) -> None:
+        for segment in self._snapshot.segments[first_segment:]:
+            index.add(segment.dense)
 
 
-def check_prefilter_file(path: Path) -> None:
-    """Read one file and compare its checksum.
-
-    Raises:
-        IndexDamaged: it is not what was written.
-    """
-    _read(path)
+# What files hold, by their keys, as long as a reader uses it.
+_in_use: WeakValueDictionary[tuple[Path, int, int], DenseIndex] = WeakValueDictionary()
 
 
-def _load_newest(folder: Path, segments: list[tuple[int, int]], dense_dim: int) -> tuple[Any, int]:
-    """The newest usable index, and how many of the segments it covers; an empty one covering none if there is none."""
-    for path in sorted(folder.glob("*.faiss"), reverse=True):
-        try:
-            header, blob = _read(path)
-        except FileNotFoundError:  # a writer replaced it
-            continue
-        except IndexDamaged as damage:
-            _LOG.warning("%s", damage)
-            continue
-        covered = [tuple(segment) for segment in header["segments"]]
-        if covered == segments[: len(covered)]:
-            index = faiss.deserialize_index(np.frombuffer(blob, np.uint8))
-            if index.d == dense_dim:
-                return index, len(covered)
-    return faiss.IndexScalarQuantizer(dense_dim, faiss.ScalarQuantizer.QT_fp16, faiss.METRIC_INNER_PRODUCT), 0
-
-
-def _read(path: Path) -> tuple[dict[str, Any], bytes]:
-    data = path.read_bytes()
-    remedy = "nothing is lost: it is rebuilt from the segments, and written anew by the next `docsearch index`"
-    if len(data) < _PREFIX.size:
-        raise IndexDamaged(path, "it is cut off", remedy)
-    magic, length, crc = _PREFIX.unpack_from(data)
-    body = data[_PREFIX.size :]
-    if magic != _MAGIC or zlib.crc32(body) != crc:
-        raise IndexDamaged(path, "its checksum is wrong", remedy)
-    header: dict[str, Any] = json.loads(body[:length])
-    return header, body[length:]
+def _load(file: PrefilterFile) -> DenseIndex | None:
+    """What a file holds, read once however many readers there are; None when FAISS cannot read it."""
+    index = _in_use.get(file.key) or DenseIndex.load(file.index)
+    if index:
+        _in_use[file.key] = index
+    return index
