@@ -36,6 +36,8 @@ for module in (index, query, embed, look, care, models, doctor, finetune):
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code; the console entry point."""
+    # Read when NumPy is loaded. Our products of matrices are small: a second thread is waited for longer than it works.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     words = _set_voice(list(sys.argv[1:] if arguments is None else arguments))
     for stream in (sys.stdin, sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # a character that cannot be read or shown must not end the run

@@ -10,6 +10,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from threadpoolctl import threadpool_limits
+
 from docsearch.errors import DiskFull
 from docsearch.store.catalog import Catalog
 from docsearch.store.codec import get_codec
@@ -50,6 +52,8 @@ class IndexWriter:
         """
         with ExitStack() as held, translate_disk_full(self.paths.folder):
             held.enter_context(self._lock)
+            # Pages are coded one by one, in small products that a busy machine makes wait for each other's threads.
+            held.enter_context(threadpool_limits(1, user_api="blas"))
             self.catalog = Catalog(self.paths.catalog, writable=True)
             held.callback(self.catalog.close)
             self._remove_orphans()
