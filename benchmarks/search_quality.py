@@ -20,7 +20,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import ir_measures
 import numpy as np
@@ -28,6 +28,7 @@ from ir_measures import R, nDCG
 
 from docsearch import Index, IndexOptions, SearchOptions
 from docsearch.encoders import load_encoder
+from docsearch.options import DEFAULT_CODEC, CodecName
 from docsearch.types import PageVectors, Query, QueryVectors, RenderedPage
 
 DEPTH = 200  # pages asked for, so that enough are left after dropping
@@ -41,11 +42,10 @@ def main() -> None:
     parser.add_argument("bench", type=Path, help="the folder made by build.py")
     parser.add_argument("--set", choices=["masked", "full", "raster"], default="masked")
     parser.add_argument("--codecs", action="store_true", help="compare the codecs instead of the modes")
-    parser.add_argument("--curve", action="store_true", help="recall of the exact top 10 over candidates")
     arguments = parser.parse_args()
     data = BenchData(arguments.bench, arguments.set)
     encoder = CachingEncoder()
-    for codec in ["float16", "int8", "binary"] if arguments.codecs else ["int8"]:
+    for codec in get_args(CodecName) if arguments.codecs else [DEFAULT_CODEC]:
         with (
             tempfile.TemporaryDirectory() as folder,
             Index.open(Path(folder) / "index", encoder=encoder, create=True, codec=codec) as index,
@@ -57,8 +57,6 @@ def main() -> None:
                   f"{stats['token_bytes_per_page']} of them token vectors")  # fmt: skip
             answers = Answers(index, data)
             print_tables(data, answers.all_ways(codecs_only=arguments.codecs))
-            if arguments.curve:
-                answers.print_curve()
 
 
 class BenchData:
@@ -149,25 +147,6 @@ class Answers:
             took = time.perf_counter() - started
             print(f"#   {name}: {1000 * took / len(self._vectors):.1f} ms/query without encoding")
         return rankings
-
-    def print_curve(self) -> None:
-        """How many of the exact MaxSim top 10 are among the first n candidates."""
-        exact = [
-            {page.row for page in self._reader.searcher.search(vectors, "", SearchOptions(mode="visual", exact=True))}
-            for vectors in self._vectors
-        ]
-        print("candidates  recall of the exact top 10: dense | dense and BM25, as the search takes them")
-        catalog, snapshot = self._reader.snapshot.catalog, self._reader.snapshot
-        from docsearch.store.terms import query_terms
-
-        for n in (25, 50, 100, 200, 400, 800):
-            alone, both = [], []
-            for query, vectors, wanted in zip(self._data.queries, self._vectors, exact, strict=True):
-                near = set(self._reader.prefilter.candidates(vectors, n).tolist())
-                page_ids, _ = catalog.match_text(query_terms(query["text"]), n)
-                alone.append(len(wanted & near) / len(wanted))
-                both.append(len(wanted & (near | set(snapshot.rows_of(page_ids).tolist()))) / len(wanted))
-            print(f"{n:10}  {np.mean(alone):.3f} | {np.mean(both):.3f}")
 
     def _search(self, vectors: QueryVectors | None, text: str, **options: Any) -> Ranking:
         found = self._reader.searcher.search(vectors, text, SearchOptions(k=DEPTH, **options))

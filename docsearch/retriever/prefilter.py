@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import threading
 from contextlib import suppress
+from functools import cached_property
 from pathlib import Path
 from weakref import WeakValueDictionary
 
@@ -35,10 +36,18 @@ class DensePrefilter:
     def __init__(self, snapshot: Snapshot) -> None:
         self._snapshot, self._dim = snapshot, snapshot.layout.dense_dim
         self._live: NDArray[np.bool_] | None = None if snapshot.live.all() else snapshot.live
-        self._segments = [(segment.segment_id, segment.checksum("dense")) for segment in snapshot.segments]
-        self._ends = np.cumsum([0, *(len(segment.page_ids) for segment in snapshot.segments)])
         self._opening = threading.Lock()
         self._opened: list[DenseIndex] | None = None
+
+    @cached_property
+    def _segments(self) -> list[tuple[int, int]]:
+        """What the rows are: the segments, and the checksums of their dense vectors."""
+        return [(segment.segment_id, segment.checksum("dense")) for segment in self._snapshot.segments]
+
+    @cached_property
+    def _ends(self) -> NDArray[np.int64]:
+        """The row before which each segment begins, and the number of rows."""
+        return np.cumsum([0, *(len(segment.page_ids) for segment in self._snapshot.segments)])
 
     def candidates(self, query: QueryVectors, n: int, *, allowed: NDArray[np.bool_] | None = None) -> NDArray[np.int64]:
         """The nearest rows, best first: as many as are asked for, or all that may appear.
@@ -50,7 +59,7 @@ class DensePrefilter:
             allowed: (P,) which rows may appear; None means every live one.
         """
         chosen = self._live if allowed is None else allowed
-        n = min(n, int(self._ends[-1]) if chosen is None else int(np.count_nonzero(chosen)))
+        n = min(n, len(self._snapshot.live) if chosen is None else int(np.count_nonzero(chosen)))
         if n <= 0:
             return np.empty(0, np.int64)
         found = [index.search(query.dense, n, chosen, self._snapshot.dense) for index in self._indexes()]
@@ -65,7 +74,7 @@ class DensePrefilter:
         written in the background, for its codes may have to be trained: the thread is returned, ends by itself, and is
         waited for when the process ends. Readers go on with what they have.
         """
-        rows = int(self._ends[-1])
+        rows = len(self._snapshot.live)
         if not rows:
             return None
         kind = kind_for(rows, self._dim)
