@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test dev lint types bench sanitize clean
+.PHONY: demo test dev lint types bench bench-quick sanitize clean
 
 demo: $(VENV)/.installed
 	$(BIN)/docsearch index sample_docs --exclude queries --prune
@@ -30,11 +30,22 @@ types: dev
 sanitize: dev
 	$(BIN)/python tests/native/sanitize.py
 
-bench: dev
-	$(BIN)/python benchmarks/speed.py
+# The engine beside its peers. BENCH is the folder of development documents, KEEP one for the indexes that are made of them.
+BENCH ?= bench-data
+KEEP ?= bench-kept
+
+bench: $(VENV)/.peers
+	$(BIN)/python benchmarks/bench.py $(BENCH) --keep $(KEEP)
+
+bench-quick: $(VENV)/.peers
+	$(BIN)/python benchmarks/bench.py --quick
 
 clean:
 	rm -rf $(VENV) .docsearch demo-output build docsearch/kernels/_native.*.so
+
+$(VENV)/.peers: $(VENV)/.dev benchmarks/requirements-peers.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r benchmarks/requirements-peers.txt
+	touch $@
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)

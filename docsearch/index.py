@@ -411,7 +411,7 @@ class Index:
             "token_vectors": rows,
             "bytes": n_bytes,
             "bytes_per_page": round(n_bytes / max(1, len(snapshot))),
-            "token_bytes_per_page": round(code_bytes / max(1, len(snapshot.page_ids))),
+            "token_bytes_per_page": round(code_bytes / max(1, len(snapshot.live))),
         }
 
     def refresh(self) -> None:

@@ -31,7 +31,7 @@ def telling_terms(
 ) -> list[str]:
     """The terms worth matching, the rarest first: FTS5 reads every page of every term.
 
-    A term on more than half of the pages has no weight in FTS5's BM25 and is left out; the rarest term never is.
+    A term on more than half of the pages has no weight in FTS5's BM25 and is left out, unless all are such terms.
 
     Args:
         terms: the query's.
@@ -41,9 +41,9 @@ def telling_terms(
     """
     order = np.argsort(document_frequencies, kind="stable")
     telling = document_frequencies[order] * 2 <= n_pages
+    telling[:1] = True
     if most_pages is not None:
         telling &= np.cumsum(document_frequencies[order]) <= most_pages
-    telling[:1] = True
     return [terms[at] for at in order[telling]]
 
 

@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 _BLOCK_PAGES = 4096  # pages asked of the disk at a time when every page is scored
 SCORED_ALL = 1_000  # pages that are all scored: finding candidates among them would cost as much
 SKETCHED_ALL = 6_000  # pages whose sketches are all asked; of a larger index, those of the nearest dense vectors
-SKETCHED = 4_000  # dense vectors asked for then, or a hundredth of all
+SKETCHED = 4_000  # dense vectors asked for then; twice as many of more than 50,000 pages, where they tell less
 _MOST_MATCHES = 2_000  # pages whose BM25 is known to the fusion
-_MOST_READ = 5_000  # pages whose BM25 is computed for the fusion, those with the rarest words first
+_MOST_READ = 3_000  # pages whose BM25 is computed for the fusion: those with the rarest words
 _MOST_COUNTED = 10_000  # terms remembered with the number of their pages
 
 
@@ -87,7 +87,7 @@ class Searcher:
         rows = self._snapshot.rows_of(page_ids)
         if allowed is not None:
             rows = rows[allowed[rows]]
-        return rows, _look_up(page_ids, bm25, self._snapshot.page_ids[rows]), ideal_bm25(frequencies, n_pages)
+        return rows, _look_up(page_ids, bm25, self._snapshot.ids_of(rows)), ideal_bm25(frequencies, n_pages)
 
     def _frequencies(self, terms: Sequence[str]) -> NDArray[np.int64]:
         """On how many pages each term stands; counted once, since counting common words takes time."""
@@ -115,9 +115,8 @@ class Searcher:
             near = self._snapshot.live_rows if allowed is None else np.flatnonzero(allowed)
             near = self._best_sketches(query, near, options.n_candidates)
         else:
-            wide = self._prefilter.candidates(
-                query, max(SKETCHED, n_pages // 100, options.n_candidates), allowed=allowed
-            )
+            n_wide = max(SKETCHED if n_pages <= 50_000 else 2 * SKETCHED, options.n_candidates)
+            wide = self._prefilter.candidates(query, n_wide, allowed=allowed)
             near = self._best_sketches(query, np.union1d(wide, matches), options.n_candidates)
         return np.union1d(near, matches[: options.n_candidates])
 
@@ -148,7 +147,7 @@ class Searcher:
         if len(rows) > 2 * options.k and options.group == "page":  # sorting a million pages takes longer than scoring
             best = np.flatnonzero(scores >= np.partition(scores, len(rows) - options.k)[len(rows) - options.k])
             rows, scores, maxsim_mean, bm25 = rows[best], scores[best], maxsim_mean[best], bm25[best]
-        page_ids = self._snapshot.page_ids[rows]
+        page_ids = self._snapshot.ids_of(rows)
         order = np.lexsort((page_ids, -scores))
         if options.min_score is not None:
             order = order[scores[order] >= options.min_score]

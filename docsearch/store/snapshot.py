@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,14 @@ from docsearch.store.sketch import SKETCH_CODEC, sketch_lengths
 from docsearch.types import PackedVectors
 
 _OPEN_TRIES = 5
+
+
+class _Part(NamedTuple):
+    """The rows of one segment among some rows: at which places of those, and which they are."""
+
+    segment: Segment
+    places: slice | NDArray[np.int64]
+    rows: NDArray[np.int64]
 
 
 class Snapshot:
@@ -71,8 +79,15 @@ class Snapshot:
         if not len(page_ids) or not len(ids):
             return np.empty(0, np.int64)
         at = np.minimum(np.searchsorted(ids, page_ids), len(ids) - 1)
-        found: NDArray[np.int64] = rows[at[ids[at] == page_ids]]
+        found: NDArray[np.int64] = rows[at[ids[at] == page_ids]].astype(np.int64)
         return found
+
+    def ids_of(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The page ids of some rows, in the given order."""
+        ids = np.empty(len(rows), np.int64)
+        for segment, places, here in self._by_segment(rows)[1]:
+            ids[places] = segment.page_ids[here]
+        return ids
 
     def gather(self, rows: NDArray[np.int64]) -> PackedVectors:
         """The coded token vectors of some rows, in the given order, where they lie: nothing is read here.
@@ -80,14 +95,12 @@ class Snapshot:
         The system is told first what will be read: on a cold disk that is a hundred times faster than taking page
         faults one by one.
         """
-        which, local = self._places(rows)
         starts, lengths = np.empty(len(rows), np.int64), np.empty(len(rows), np.int64)
         scales = np.empty(len(rows), np.float32)
-        for number, chosen in _by_segment(which):
-            segment, here = self.segments[number], local[chosen]
-            starts[chosen], lengths[chosen], scales[chosen] = (
-                segment.starts[here], segment.lengths(here), segment.scales[here],
-            )  # fmt: skip
+        which, parts = self._by_segment(rows)
+        for segment, chosen, here in parts:
+            starts[chosen], lengths[chosen] = segment.starts[here], segment.lengths(here)
+            scales[chosen] = segment.scales[here]
         self._announce(rows, self._read_blocks, sketches=False)
         buffers = tuple(segment.blocks for segment in self.segments)
         return PackedVectors(buffers, which, starts, lengths, scales, self.codec, self.layout.token_dim)
@@ -99,11 +112,11 @@ class Snapshot:
 
     def gather_sketches(self, rows: NDArray[np.int64]) -> PackedVectors:
         """The sketches of some rows, in the given order, where they lie; only if the snapshot `has_sketches`."""
-        which, local = self._places(rows)
         starts, lengths = np.empty(len(rows), np.int64), np.empty(len(rows), np.int64)
-        for number, chosen in _by_segment(which):
-            segment, here = self.segments[number], local[chosen]
-            starts[chosen], lengths[chosen] = segment.sketch_starts[here], sketch_lengths(segment.lengths(here))
+        which, parts = self._by_segment(rows)
+        for segment, chosen, here in parts:
+            starts[chosen], lengths[chosen] = segment.sketch_starts[here], segment.lengths(here)
+        lengths = sketch_lengths(lengths)
         self._announce(rows, self._read_sketches, sketches=True)
         buffers = tuple(segment.sketches for segment in self.segments if segment.sketches is not None)
         scales = np.ones(len(rows), np.float32)
@@ -111,34 +124,44 @@ class Snapshot:
 
     def dense(self, rows: NDArray[np.int64]) -> NDArray[np.float16]:
         """(n, E) float16 dense vectors of some rows, in the given order."""
-        which, local = self._places(rows)
         dense = np.empty((len(rows), self.layout.dense_dim), np.float16)
-        for number, chosen in _by_segment(which):
-            dense[chosen] = self.segments[number].dense[local[chosen]]
+        for segment, chosen, here in self._by_segment(rows)[1]:
+            dense[chosen] = segment.dense[here]
         return dense
 
     def boxes(self, row: int) -> NDArray[np.uint16]:
         """(T, 4) boxes of one page's token vectors."""
-        which, local = self._places(np.array([row]))
-        boxes: NDArray[np.uint16] = self.segments[which[0]].page_boxes(int(local[0]))
-        return boxes
+        segment, _, here = self._by_segment(np.array([row]))[1][0]
+        return segment.page_boxes(int(here[0]))
 
     def tokens(self, row: int) -> NDArray[np.float32]:
         """(T, D) token vectors of one page, decoded."""
         return self.gather(np.array([row])).decode(0)
 
-    def _places(self, rows: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """The number of each row's segment, and the row within it."""
+    def _by_segment(self, rows: NDArray[np.int64]) -> tuple[NDArray[np.int64], list[_Part]]:
+        """The number of each row's segment, and what is wanted of each segment that occurs.
+
+        Rows in ascending order, as candidates mostly are, are the fast case: their places are slices.
+        """
         which = np.searchsorted(self._first_rows, rows, side="right") - 1
-        return which, rows - self._first_rows[which]
+        order = None if (which[1:] >= which[:-1]).all() else np.argsort(which, kind="stable")
+        local = rows - self._first_rows[which]
+        numbers, firsts = np.unique(which if order is None else which[order], return_index=True)
+        ends = [*firsts.tolist()[1:], len(rows)][: len(firsts)]
+        parts = []
+        for number, first, end in zip(numbers.tolist(), firsts.tolist(), ends, strict=True):
+            places = slice(first, end) if order is None else order[first:end]
+            parts.append(_Part(self.segments[number], places, local[places]))
+        return which, parts
 
     def _announce(self, rows: NDArray[np.int64], known: NDArray[np.bool_], *, sketches: bool) -> None:
         """Tell the system what will be read, unless this reader has read it before and it lies in memory."""
         fresh = np.sort(rows[~known[rows]])
+        if not len(fresh):
+            return
         known[fresh] = True
-        which, local = self._places(fresh)
-        for number, chosen in _by_segment(which):
-            self.segments[number].will_need(local[chosen], sketches=sketches)
+        for segment, _, here in self._by_segment(fresh)[1]:
+            segment.will_need(here, sketches=sketches)
 
     def _open_segment(self, segment_id: int, n_pages: int) -> Segment:
         return Segment(
@@ -163,24 +186,18 @@ class Snapshot:
             remedy = "run `docsearch verify --repair`, then index the same files again"
             raise IndexDamaged(self.paths.catalog, "it names a row that no segment has", remedy) from error
 
-    @cached_property
+    @property
     def page_ids(self) -> NDArray[np.int64]:
-        """(P,) int64, including rows that are dead; read when first asked for."""
+        """(P,) int64, including rows that are dead; read each time it is asked for."""
         return np.concatenate([np.empty(0, np.int64), *(segment.page_ids for segment in self.segments)])
 
     @cached_property
-    def _by_id(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    def _by_id(self) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
         """The ids of the live pages in ascending order, and their rows."""
         rows = self.live_rows
-        order = np.argsort(self.page_ids[rows], kind="stable")
-        return self.page_ids[rows[order]], rows[order]
-
-
-def _by_segment(which: NDArray[np.int64]) -> Iterator[tuple[int, NDArray[np.int64]]]:
-    """Each segment that occurs, with the places where it does, in their order."""
-    order = np.argsort(which, kind="stable")
-    numbers, firsts = np.unique(which[order], return_index=True)
-    yield from zip(numbers.tolist(), np.split(order, firsts)[1:], strict=True)
+        ids = self.page_ids[rows]
+        order = np.argsort(ids, kind="stable")
+        return ids[order], rows[order].astype(np.int32)
 
 
 def _missing(error: FileNotFoundError) -> IndexDamaged:
