@@ -12,6 +12,7 @@ from test_survival_lock import add_words
 from docsearch.errors import IndexDamaged
 from docsearch.index import Index
 from docsearch.store.codec import get_codec
+from docsearch.store.segment import Segment
 from docsearch.testing import FakeEncoder
 from docsearch.types import Query
 
@@ -87,3 +88,18 @@ def test_compacting_an_empty_index(index: Index) -> None:
     assert list(index.paths.segments.iterdir()) == []
     assert index.search("w1n0") == []
     assert index.verify() == []
+
+
+def test_what_was_read_lately_is_not_announced_again(index: Index, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A failure means: pages are faulted in one by one, or every query pays for telling what lies in memory."""
+    snapshot = index._read().snapshot
+    told: list[list[int]] = []
+    now = [1000.0]
+    monkeypatch.setattr(Segment, "will_need", lambda self, rows, **_: told.append(rows.tolist()))
+    monkeypatch.setattr("docsearch.store.snapshot.time.monotonic", lambda: now[0])
+    snapshot.gather(np.array([3, 1]))
+    snapshot.gather(np.array([1, 2, 3]))
+    snapshot.gather_sketches(np.array([1]))
+    now[0] += 61
+    snapshot.gather(np.array([1]))
+    assert told == [[1, 3], [2], [1], [1]]

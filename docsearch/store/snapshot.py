@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
@@ -18,6 +19,7 @@ from docsearch.store.sketch import SKETCH_CODEC, sketch_lengths
 from docsearch.types import PackedVectors
 
 _OPEN_TRIES = 5
+_REMEMBERED = 60.0  # seconds a page is taken to stay in the system's memory
 
 
 class _Part(NamedTuple):
@@ -155,7 +157,10 @@ class Snapshot:
         return which, parts
 
     def _announce(self, rows: NDArray[np.int64], known: NDArray[np.bool_], *, sketches: bool) -> None:
-        """Tell the system what will be read, unless this reader has read it before and it lies in memory."""
+        """Tell the system what will be read, unless this reader has read it lately: then it lies in memory."""
+        if time.monotonic() > self._forgets_at:
+            self._forgets_at = time.monotonic() + _REMEMBERED
+            self._read_blocks[:] = self._read_sketches[:] = False
         fresh = np.sort(rows[~known[rows]])
         if not len(fresh):
             return
@@ -178,6 +183,7 @@ class Snapshot:
         self._first_rows = np.cumsum([0, *sizes[:-1]], dtype=np.int64)
         first_row = dict(zip((segment.segment_id for segment in self.segments), self._first_rows, strict=False))
         self.live = np.ones(sum(sizes), bool)
+        self._forgets_at = 0.0
         self._read_blocks, self._read_sketches = np.zeros((2, len(self.live)), bool)
         try:
             for segment_id, row in self.catalog.dead_rows():
