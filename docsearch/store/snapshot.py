@@ -48,6 +48,9 @@ class Snapshot:
         """
         self.paths, self.layout = paths, layout
         self.codec = get_codec(layout.codec)
+        self._forgets_at = 0.0
+        self._read_blocks: NDArray[np.bool_]
+        self._read_sketches: NDArray[np.bool_]
         for tries_left in reversed(range(_OPEN_TRIES)):
             self.catalog = Catalog(paths.catalog)
             try:
@@ -183,7 +186,6 @@ class Snapshot:
         self._first_rows = np.cumsum([0, *sizes[:-1]], dtype=np.int64)
         first_row = dict(zip((segment.segment_id for segment in self.segments), self._first_rows, strict=False))
         self.live = np.ones(sum(sizes), bool)
-        self._forgets_at = 0.0
         self._read_blocks, self._read_sketches = np.zeros((2, len(self.live)), bool)
         try:
             for segment_id, row in self.catalog.dead_rows():
