@@ -93,13 +93,12 @@ def run(source: Path, folder: Path, sizes: list[int]) -> Section:
         one = found[size]
         section.bars += [
             at_most(f"open, {size:,} pages", 50, one["open_ms"], "ms"),
-            at_most(
-                f"query without encoder p95, MaxSim, {size:,} pages", LATENCY.get(size, 30), one["visual_p95"], "ms"
+            *(
+                at_most(f"query, {mode}, {size:,} pages: {share}", LATENCY.get(size, 30), one[f"{key}_{share}"], "ms")
+                for key, mode in (("visual", "MaxSim"), ("hybrid", "hybrid"))
+                for share in ("p50", "p95")
             ),
-            at_most(
-                f"query without encoder p95, hybrid, {size:,} pages", LATENCY.get(size, 30), one["hybrid_p95"], "ms"
-            ),
-            at_most(f"add one page beyond fsync, {size:,} pages", 5, one["add_ms"] - one["fsync_ms"], "ms"),
+            at_most(f"add one page, {size:,} pages, beyond fsync", 5, max(0.0, one["add_ms"] - one["fsync_ms"]), "ms"),
             at_most(f"delete one page, {size:,} pages", 0.2, one["delete_ms"], "ms"),
         ]
     grown = growth(source)

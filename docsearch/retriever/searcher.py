@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 _BLOCK_PAGES = 4096  # pages asked of the disk at a time when every page is scored
 SCORED_ALL = 1_000  # pages that are all scored: finding candidates among them would cost as much
 SKETCHED_ALL = 6_000  # pages whose sketches are all asked; of a larger index, those of the nearest dense vectors
-SKETCHED = 4_000  # dense vectors asked for then; twice as many of more than 50,000 pages, where they tell less
+SKETCHED = 4_000  # dense vectors asked for then; twice as many of more than 200,000 pages, where they tell less
 _MOST_MATCHES = 2_000  # pages whose BM25 is known to the fusion
-_MOST_READ = 3_000  # pages whose BM25 is computed for the fusion: those with the rarest words
+_MOST_READ = 1_500  # pages whose BM25 is computed for the fusion: those with the rarest words
 _MOST_COUNTED = 10_000  # terms remembered with the number of their pages
 
 
@@ -115,7 +115,7 @@ class Searcher:
             near = self._snapshot.live_rows if allowed is None else np.flatnonzero(allowed)
             near = self._best_sketches(query, near, options.n_candidates)
         else:
-            n_wide = max(SKETCHED if n_pages <= 50_000 else 2 * SKETCHED, options.n_candidates)
+            n_wide = max(SKETCHED if n_pages <= 200_000 else 2 * SKETCHED, options.n_candidates)
             wide = self._prefilter.candidates(query, n_wide, allowed=allowed)
             near = self._best_sketches(query, np.union1d(wide, matches), options.n_candidates)
         return np.union1d(near, matches[: options.n_candidates])
