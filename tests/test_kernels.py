@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
+import sysconfig
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -66,6 +69,12 @@ def naive_in_single_precision(query: NDArray[np.float32], packed: PackedVectors)
             total += rows[:, dim, None] * turned[None, :, dim]
         scores[page] = total.max(axis=0).sum(dtype=np.float32)
     return scores
+
+
+def test_the_c_kernel_is_built_where_there_is_a_compiler() -> None:
+    """A failure means: installing left the fast kernel out in silence, and the tests of it were skipped."""
+    has_headers = (Path(sysconfig.get_path("include")) / "Python.h").exists()
+    assert kernels.native is not None or not (shutil.which("cc") and has_headers)
 
 
 @pytest.fixture(params=["C", "torch", "NumPy"])
