@@ -33,7 +33,7 @@ from docsearch.store.catalog import Catalog, PageRecord
 from docsearch.store.layout import IndexPaths, Layout, create_folders, read_layout, write_layout
 from docsearch.store.lock import WriteLock
 from docsearch.store.writer import IndexWriter, translate_disk_full
-from docsearch.types import Failure, Hit, IndexReport, Query, QueryVectors
+from docsearch.types import Failure, Hit, IndexReport, Query, QueryVectors, ScoredPage
 from docsearch.verify import repair_index, verify_index
 
 if TYPE_CHECKING:
@@ -316,10 +316,34 @@ class Index:
         reader = self._read()
         answers = []
         for query, encoded in zip(asked, vectors, strict=True):
-            text = " ".join(filter(None, (query.text, query.words.text if query.words else "")))
+            text = _all_words(query)
             pages = reader.searcher.search(encoded, text, chosen)
             answers.append([reader.hit(page, rank, encoded, text) for rank, page in enumerate(pages, 1)])
         return answers
+
+    def encode_query(self, query: str | Query) -> tuple[Query, QueryVectors]:
+        """A query with the words on its image read, and its vectors: encoded once, it can be ranked in many ways."""
+        asked = self._with_words(Query(query) if isinstance(query, str) else query)
+        return asked, self.encoder.encode_queries([asked])[0]
+
+    def rank(self, query: str | Query, vectors: QueryVectors | None = None, **options: Any) -> list[ScoredPage]:
+        """The pages that `search` finds, best first, without what takes most of its time: snippets and regions.
+
+        Args:
+            query: a text, or a `Query`.
+            vectors: those of the query, where it is encoded already; mode ``text`` needs none.
+            options: the fields of `SearchOptions`, as for `search`.
+
+        Returns:
+            Scored pages; `PageRef(doc_id, page_number).page_id` tells which one is which.
+        """
+        chosen = SearchOptions(**options)
+        asked = self._with_words(Query(query) if isinstance(query, str) else query)
+        if chosen.mode == "text":
+            vectors = None
+        elif vectors is None:
+            vectors = self.encoder.encode_queries([asked])[0]
+        return self._read().searcher.search(vectors, _all_words(asked), chosen)
 
     def page_image(self, hit: Hit | str, *, dpi: float = SHOWN_DPI, highlight: bool = True) -> Image:
         """The page of a hit, or of `"PATH_OR_ID#PAGE"`, as a picture, with the hit's regions marked.
@@ -480,6 +504,11 @@ class Index:
             if path.exists():
                 return render_page_image(path, record.page_number, dpi=dpi)
         raise PageNotFound(f"the file of this page has gone: {', '.join(record.paths)}")
+
+
+def _all_words(query: Query) -> str:
+    """What a query says, for BM25: its text, and the words on its image."""
+    return " ".join(filter(None, (query.text, query.words.text if query.words else "")))
 
 
 def _file_size(path: Path) -> int:

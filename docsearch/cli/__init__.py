@@ -15,7 +15,7 @@ from typing import Annotated
 
 import typer
 
-from docsearch.cli import care, doctor, embed, finetune, index, look, models, query
+from docsearch.cli import care, doctor, embed, evaluate, finetune, index, look, models, query
 from docsearch.cli.options import WrongUsage, examples, flag
 from docsearch.cli.terminal import VOICE, complain
 
@@ -30,7 +30,7 @@ app = typer.Typer(
     + "\n\n[dim]Exit codes: 0 done or found, 1 nothing found, 2 wrong usage, 3 some files failed,\n"
     "4 index, 5 encoder, 130 interrupted. -q and -v may stand anywhere.[/dim]",
 )
-for module in (index, query, embed, look, care, models, doctor, finetune):
+for module in (index, query, evaluate, embed, look, care, models, doctor, finetune):
     module.register(app)
 
 

@@ -1,8 +1,8 @@
 """Turn documents into pages: words with their places, and pixels where an encoder asks for them.
 
-The only module that knows PyMuPDF: another renderer takes its place by offering the same five names. A document is a
-PDF or an image (each frame of a TIFF is a page); which of them is decided by content, never by name. Nothing inside a
-document is followed or run: no script, no link, no embedded file.
+Nothing but this module and `outline.py` knows PyMuPDF: another renderer takes its place by offering the same names.
+A document is a PDF or an image (each frame of a TIFF is a page); which of them is decided by content, never by name.
+Nothing inside a document is followed or run: no script, no link, no embedded file.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ class Document:
         try:
             return self._render(PageRef(doc_id, page_number), options)
         except Exception as error:  # MuPDF and Pillow raise any class on damaged input
-            message = f"page {page_number} cannot be read: {_one_line(error)}"
+            message = f"page {page_number} cannot be read: {one_line(error)}"
             raise UnsupportedInput(str(self.path), "render_error", message) from error
 
     def image(self, page_number: int, *, dpi: float, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
@@ -175,31 +175,31 @@ def render_page_image(
 
 
 class PdfDocument(Document):
-    """A PDF, read by MuPDF, which repairs what it can."""
+    """A PDF, read by MuPDF, which repairs what it can; ``pdf`` is MuPDF's own."""
 
     def __init__(self, path: Path, passwords: Sequence[str]) -> None:
         super().__init__(path)
         try:
-            self._pdf: Any = pymupdf.open(path, filetype="pdf")
+            self.pdf: Any = pymupdf.open(path, filetype="pdf")
         except Exception as error:
-            raise UnsupportedInput(str(path), "corrupt", f"damaged beyond repair: {_one_line(error)}") from error
+            raise UnsupportedInput(str(path), "corrupt", f"damaged beyond repair: {one_line(error)}") from error
         try:
             self._unlock(passwords)
-            self.page_count = self._pdf.page_count
-            self.title = _one_line((self._pdf.metadata or {}).get("title") or "")
+            self.page_count = self.pdf.page_count
+            self.title = one_line((self.pdf.metadata or {}).get("title") or "")
         except UnsupportedInput:
             self.close()
             raise
         except Exception as error:
             self.close()
-            raise UnsupportedInput(str(path), "corrupt", f"its pages cannot be found: {_one_line(error)}") from error
-        if self.page_count > self._pdf.xref_length():  # every page is an object of the file
+            raise UnsupportedInput(str(path), "corrupt", f"its pages cannot be found: {one_line(error)}") from error
+        if self.page_count > self.pdf.xref_length():  # every page is an object of the file
             self.close()
             raise UnsupportedInput(
                 str(path), "corrupt", f"damaged: it claims {self.page_count:,} pages and cannot hold them"
             )
         if self.page_count == 0:
-            repaired = self._pdf.is_repaired
+            repaired = self.pdf.is_repaired
             self.close()
             if repaired:
                 raise UnsupportedInput(str(path), "corrupt", "damaged or cut short: no page is left in it")
@@ -207,18 +207,18 @@ class PdfDocument(Document):
 
     def close(self) -> None:
         """Let go of the file, and of what MuPDF would keep of it."""
-        self._pdf.close()
+        self.pdf.close()
         pymupdf.TOOLS.store_shrink(100)  # per cent
 
     def _unlock(self, passwords: Sequence[str]) -> None:
-        if not self._pdf.needs_pass:
+        if not self.pdf.needs_pass:
             return
-        if not any(self._pdf.authenticate(password) for password in passwords):
+        if not any(self.pdf.authenticate(password) for password in passwords):
             message = "none of the given passwords opens it" if passwords else "it needs a password (--password-file)"
             raise UnsupportedInput(str(self.path), "password_required", message)
 
     def _render(self, ref: PageRef, options: RenderOptions) -> RenderedPage:
-        page = self._pdf.load_page(ref.page_number - 1)
+        page = self.pdf.load_page(ref.page_number - 1)
         width, height = float(page.rect.width), float(page.rect.height)  # as shown: cropped and turned
         words, readable = _text_layer(page)
         source: TextSource = "layer" if words.texts else "none"
@@ -232,7 +232,7 @@ class PdfDocument(Document):
             words=words,
             image=_pixels(page, dpi, options.max_pixels) if options.needs_image else None,
             text_source=source,
-            page_label=_one_line(page.get_label()),
+            page_label=one_line(page.get_label()),
             width_pt=width,
             height_pt=height,
             dpi=dpi,
@@ -255,7 +255,7 @@ class ImageDocument(Document):
         except UnidentifiedImageError as error:
             raise UnsupportedInput(str(path), "corrupt", "damaged: no image can be read from it") from error
         except Exception as error:
-            raise UnsupportedInput(str(path), "corrupt", f"damaged: {_one_line(error)}") from error
+            raise UnsupportedInput(str(path), "corrupt", f"damaged: {one_line(error)}") from error
 
     def close(self) -> None:
         """Let go of the file."""
@@ -429,5 +429,6 @@ def _guess(head: bytes) -> str:
     return ""
 
 
-def _one_line(text: object) -> str:
+def one_line(text: object) -> str:
+    """A text on one line, without characters of no use, at most 300 of them."""
     return " ".join(_plain(str(text)).split())[:300]
