@@ -19,6 +19,7 @@ HEAVY = ("torch", "faiss", "transformers", "onnxruntime", "pymupdf", "sqlite_uti
 COMMANDS = (
     "index",
     "query",
+    "eval",
     "ls",
     "status",
     "show",

@@ -39,6 +39,7 @@ from docsearch.store.writer import IndexWriter
 from docsearch.types import PageRef, PageVectors, RenderedPage
 
 BATCH = 16  # pages read and encoded together
+WRITTEN = 8  # batches of images written to disk together
 COMMIT_PAGES = 128
 
 Floats = NDArray[np.float32]
@@ -46,7 +47,7 @@ Scores = dict[str, dict[str, float]]  # query → document → score
 Names = Mapping[int, Sequence[str]]  # page of the index → ids of the corpus
 
 
-class ExactMaxSim(MultiVectorSearchEncoderWrapper):  # type: ignore[misc]  # mteb is untyped to us
+class ExactMaxSim(MultiVectorSearchEncoderWrapper):  # mteb is untyped to us
     """An encoder alone: its vectors as they are, and every page scored by MaxSim in float32.
 
     This is what an index over the encoder's vectors approaches: no codec, no candidates, no BM25. A page that cannot be
@@ -55,7 +56,7 @@ class ExactMaxSim(MultiVectorSearchEncoderWrapper):  # type: ignore[misc]  # mte
 
     Args:
         encoder: any encoder of docsearch.
-        chunk: pages whose vectors are held and scored together.
+        chunk: pages scored together.
     """
 
     def __init__(self, encoder: Encoder, *, chunk: int = 10_000) -> None:
@@ -116,7 +117,7 @@ class WholePipeline:
         search: SearchOptions | None = None,
     ) -> None:
         self.encoder, self._codec, self._pooling = encoder, codec, pooling
-        self._reading = replace(reading or IndexOptions(), prune=True)
+        self._reading = reading or IndexOptions()
         self._search = search or SearchOptions()
         chosen = {"codec": codec, "pooling": pooling, "ocr": self._reading.ocr} | asdict(self._search)
         del chosen["k"]
@@ -184,19 +185,27 @@ class WholePipeline:
 
 
 def add_images(index: Index, rows: Iterable[Row], place: Path, options: IndexOptions) -> Names:
-    """Write images to files and index their folder; what the subset before had stays where it is the same."""
+    """Write images to files, some at a time, and index them; what the subset before had stays where it is the same."""
     folder = place / "pages"
-    folder.mkdir()
-    ids = {}
-    for at, row in enumerate(rows):
-        path = folder / f"{at:08}.png"
-        row.save_image(path)
-        ids[path.name] = row.id
-    index.add(folder, options)
-    shutil.rmtree(folder)  # searching needs no files
-    names = defaultdict(list)
+    ids: dict[str, list[str]] = defaultdict(list)  # content, which names the file → ids
+    known = {Path(document["path"]).stem for document in index.documents()}
+    fresh = only_new(rows, known, on_row=lambda row: ids[row.content].append(row.id))
+    while batch := list(islice(fresh, BATCH * WRITTEN)):
+        folder.mkdir()
+        for row in batch:
+            row.save_image(folder / f"{row.content}.png")
+        index.add(folder, options)
+        shutil.rmtree(folder)  # searching needs no files, and a corpus of images may be larger than the disk
+    names: dict[int, Sequence[str]] = {}
+    gone = []
     for document in index.documents():
-        names[page_id_of(document["doc_id"])].append(ids[Path(document["path"]).name])
+        content = Path(document["path"]).stem
+        if content in ids:
+            names[page_id_of(document["doc_id"])] = ids[content]
+        else:
+            gone.append(document["doc_id"])
+    if gone:
+        index.remove(*gone)
     return names
 
 

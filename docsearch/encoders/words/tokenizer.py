@@ -65,6 +65,10 @@ class WordTokenizer:
             raise KeyError(piece)
         return int(row)
 
+    def piece_of(self, row: int) -> str:
+        """The piece with an id, a space where a word begins."""
+        return str(self._tokenizer.id_to_token(row)).replace("\N{LOWER ONE EIGHTH BLOCK}", " ")
+
     def _pieces(self, word: str) -> NDArray[np.int64]:
         """(pieces of the word, 3) int64: id, first character, one past the last character."""
         known = self._known.get(word)
