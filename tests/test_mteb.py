@@ -308,20 +308,34 @@ def test_pages_of_several_languages_are_encoded_once(make: Any):
     assert [scores["ndcg_at_5"] for scores in results.task_results[0].scores["test"]] == [1.0, 1.0, 1.0]
 
 
-def test_a_subset_has_its_own_pages_only():
+@pytest.mark.parametrize("category", ["t2t", "t2i"])
+def test_a_subset_has_its_own_pages_only(category: str, flagship: Any):
     """A failure means: pages of the subset before are found, or those that stay are lost."""
-    model = WholePipeline(FakeEncoder(), search=SearchOptions(exact=True))
-    metadata = planted_task().metadata
-    about = {"task_metadata": metadata, "hf_split": "test", "hf_subset": "x", "encode_kwargs": {}, "num_proc": None}
-    texts = planted_texts()
+    task = (
+        planted_task() if category == "t2t" else toy_task({"x": {"image": Image.new("RGB", (60, 60))}}, {"q": "x"}, {})
+    )
+    about = {
+        "task_metadata": task.metadata,
+        "hf_split": "test",
+        "hf_subset": "x",
+        "encode_kwargs": {},
+        "num_proc": None,
+    }
+    pages: dict[str, dict[str, Any]] = planted_texts()
+    if category == "t2i":
+        pages = {name: {"image": Image.new("RGB", (60, 80 + at))} for at, name in enumerate(pages)}
+    model = WholePipeline(
+        FakeEncoder() if category == "t2t" else flagship,
+        search=SearchOptions(exact=True), reading=IndexOptions(ocr="off"),
+    )  # fmt: skip
     for names in (["page 0", "page 1", "page 2"], ["page 2", "page 3"]):
-        rows = {"id": names, "text": [texts[name]["text"] for name in names], "title": [""] * len(names)}
-        model.index(datasets.Dataset.from_dict(rows), **about)
+        rows = {column: [pages[name][column] for name in names] for column in pages["page 0"]}
+        model.index(datasets.Dataset.from_dict({"id": names} | rows), **about)
         asked = datasets.Dataset.from_dict({"id": ["q"], "text": ["only2 harbour"]})
         answer = model.search(asked, top_k=1000, **about)["q"]
 
         assert set(answer) == set(names)
-        assert next(iter(answer)) == "page 2"
+        assert category == "t2i" or next(iter(answer)) == "page 2"
     model.close()
 
 

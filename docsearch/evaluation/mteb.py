@@ -151,11 +151,13 @@ def write_judgements(task: Any, out: Path) -> None:
             data = task.dataset[subset][split]
             spoken = languages[subset] if isinstance(languages, Mapping) else languages
             about = {"subset": subset, "language": "+".join(spoken)}
-            for query in data["queries"].select_columns(["id", "text"]):
+            told = [column for column in ("id", "text") if column in data["queries"].column_names]
+            for query in data["queries"].select_columns(told):  # an image would be decoded
                 if judged := data["relevant_docs"].get(query["id"]):
                     name = query_name(task, subset, split, query["id"])
                     qrels[name] = {page: int(grade) for page, grade in judged.items()}
-                    print(json.dumps({"_id": name, "text": query["text"]} | about, ensure_ascii=False), file=file)
+                    record = {"_id": name, "text": query.get("text", "")} | about
+                    print(json.dumps(record, ensure_ascii=False), file=file)
     write_qrels(out / "qrels.trec", qrels)
 
 

@@ -72,6 +72,7 @@ def pages_of(rows: Iterable[Row], encoder: Encoder) -> Iterator[RenderedPage]:
     """
     sees = encoder.reads == "image"
     texts: dict[str, Words] = {}
+    files: dict[str, Path] = {}
     written: list[RenderedPage] = []
 
     def jobs(folder: Path) -> Iterator[RenderJob]:
@@ -79,7 +80,7 @@ def pages_of(rows: Iterable[Row], encoder: Encoder) -> Iterator[RenderedPage]:
             if row.text:
                 texts[row.content] = row.words()
             if row.image is not None and (sees or not row.text):
-                path = folder / f"{at}.png"
+                files[row.content] = path = folder / f"{at}.png"
                 row.save_image(path)
                 yield RenderJob(path, row.content)
             elif sees:
@@ -91,6 +92,7 @@ def pages_of(rows: Iterable[Row], encoder: Encoder) -> Iterator[RenderedPage]:
     with tempfile.TemporaryDirectory(prefix="docsearch-") as folder, pool:
         for event in pool.run(jobs(Path(folder))):
             if isinstance(event, RenderedPage):
+                files.pop(event.ref.doc_id).unlink()  # a corpus of images may be larger than the disk
                 words = texts.get(event.ref.doc_id)
                 yield replace(event, words=words, text_source="layer") if words else event
     yield from written
