@@ -38,8 +38,10 @@ def curves(runs: Sequence[Path], out: Path) -> None:
             for axis, (measure, title) in zip(axes, SHOWN, strict=True):
                 values = np.array([line["held_out"][name][measure] for line in there])
                 axis.plot(seen, values, label=f"{run.name}, {name}", linewidth=1.5)
-                axis.set(xscale="log", xlabel="cells seen", title=title, xlim=(3e4, None), ylim=(0, 1))
+                axis.set(xscale="log", xlabel="cells seen", title=title, ylim=(0, 1))
                 axis.grid(alpha=0.3)
+    for axis in axes:
+        axis.set_xlim(left=min(3e4, axis.get_xlim()[1] / 10))
     axes[0].legend(fontsize=8)
     figure.savefig(out)
 
