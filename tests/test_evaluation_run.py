@@ -192,7 +192,7 @@ def test_a_run_is_scored_without_an_index(tmp_path):
 
 def test_a_task_of_mteb_is_scored_from_what_it_leaves(tmp_path, monkeypatch):
     """A failure means: mteb's queries and ours do not meet."""
-    pytest.importorskip("docsearch.evaluation.mteb")
+    module = pytest.importorskip("docsearch.evaluation.mteb")
 
     def evaluate_task(name, *, encoder, out, way, search=None):
         out.mkdir(parents=True)
@@ -203,7 +203,7 @@ def test_a_task_of_mteb_is_scored_from_what_it_leaves(tmp_path, monkeypatch):
         )
         return out
 
-    monkeypatch.setattr("docsearch.evaluation.mteb.evaluate_task", evaluate_task)
+    monkeypatch.setattr(module, "evaluate_task", evaluate_task)
     found = evaluate_mteb("Toy", tmp_path, encoder="words", options=OPTIONS, exact=True)
 
     assert (found.judged.name, found.judged.kind) == ("Toy", "mteb")
