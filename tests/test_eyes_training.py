@@ -214,3 +214,15 @@ def test_a_run_learns_and_goes_on_where_it_was_stopped(small_run, tmp_path):
     assert len(blank.tokens) < len(written.tokens) == len(written.boxes)
     np.testing.assert_allclose(np.linalg.norm(written.tokens, axis=1), 1, atol=1e-3)
     assert encoder.encode_queries([Query("small vectors")])[0].tokens.shape[1] == written.tokens.shape[1]
+
+
+def test_a_forecast_follows_a_planted_curve():
+    """A failure means that what a longer run is said to give does not follow from its curve."""
+    from docsearch.finetune.eyes.views import forecast
+
+    cells = np.geomspace(1e4, 1e6, 40)
+    share = 1 / (1 + np.exp(-(0.7 * np.log(cells) - 10)))
+
+    expected = 1 / (1 + np.exp(-(0.7 * np.log(1e8) - 10)))
+
+    assert forecast(cells, share, 100) == pytest.approx((expected, expected), abs=1e-6)

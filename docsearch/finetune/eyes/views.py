@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from docsearch.finetune.eyes.reader import EyesReader
 from docsearch.finetune.eyes.targets import word_table
 
 SHOWN = (("chars", "characters named"), ("r1", "R@1 of cells"), ("centred", "centred cosine"))
+FIRST_CELLS, FEWEST_LOOKS = 1e4, 8  # before the rate has risen, and with less to go by, nothing is foretold
 ENLARGED = 2.5  # of a page that is read, so that words fit into its cells
 WORD_INK, CHAR_INK, EDGE, PAPER, FAINT = (150, 30, 30), (20, 60, 140), (225, 225, 225), (255, 255, 255), 0.25
 
@@ -49,6 +50,19 @@ def curves(runs: Sequence[Path], out: Path) -> None:
 def read_curves(run: Path) -> list[dict[str, Any]]:
     """The lines of a run's curves."""
     return [json.loads(line) for line in (run / "curves.jsonl").read_text().splitlines()]
+
+
+def forecasts(runs: Sequence[Path], times: float) -> Iterator[str]:
+    """A line for each run, held-out set and share: now, and by `forecast`; none for a run of less than eight looks."""
+    for run in runs:
+        lines = [line for line in read_curves(run) if line["cells"] > FIRST_CELLS]
+        for name in dict.fromkeys(name for line in lines for name in line["held_out"]):
+            there = [line for line in lines if name in line["held_out"]]
+            for measure in ("chars", "r1"):
+                values = [line["held_out"][name][measure] for line in there]
+                if len(values) >= FEWEST_LOOKS:
+                    low, high = sorted(forecast([line["cells"] for line in there], values, times))
+                    yield f"{run.name}, {name}, {measure}: {values[-1]:.3f}; {times:g} times: {low:.3f} to {high:.3f}"
 
 
 def forecast(cells: Sequence[float], values: Sequence[float], times: float) -> tuple[float, float]:
