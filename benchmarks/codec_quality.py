@@ -27,11 +27,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from bench_data import BenchData, bootstrap, per_query
 from made_up import made_up
 from numpy.typing import NDArray
 from plaid import Plaid
 from report import HERE, Bar, Section, at_least, plot_points, table
-from search_quality import BenchData, bootstrap, per_query
 
 from docsearch import Index, IndexOptions
 from docsearch.kernels.query import query_levels

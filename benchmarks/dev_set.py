@@ -1,4 +1,4 @@
-"""The development documents as a BEIR folder: `docsearch eval` then scores them as benchmarks/search_quality.py does.
+"""How good the answers are: the development documents as a BEIR folder, which `docsearch eval` scores.
 
     python build.py bench-data --masked --raster              # the development documents: see their README
     python benchmarks/dev_set.py bench-data --set masked --out dev-masked

@@ -21,9 +21,9 @@ from typing import Any
 from unittest.mock import patch
 
 import numpy as np
+from bench_data import BenchData
 from numpy.typing import NDArray
 from report import HERE, Section, at_least, in_turns, plot_lines, table
-from search_quality import BenchData
 
 from docsearch import Index, IndexOptions
 from docsearch.kernels import maxsim

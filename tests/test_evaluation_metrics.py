@@ -153,7 +153,7 @@ def test_the_interval_is_that_of_the_benchmarks_whatever_the_memory():
     """A failure means: intervals differ from those published before, or from machine to machine."""
     values = np.random.default_rng(3).random((57, 2))
     draws = np.random.default_rng(7).integers(0, 57, (2000, 57))
-    expected = np.percentile(values[draws].mean(axis=1), [2.5, 97.5], axis=0)  # as in search_quality.py
+    expected = np.percentile(values[draws].mean(axis=1), [2.5, 97.5], axis=0)  # as in benchmarks/bench_data.py
 
     assert np.allclose(bootstrap(values), expected, atol=1e-12)
     assert np.allclose(bootstrap(values, block=1000), expected, atol=1e-12)

@@ -94,6 +94,18 @@ def test_words_outside_the_visible_page_are_not_on_it(tmp_path):
     assert page.words.texts == ("ONE", "TWO")
 
 
+def test_page_labels_beyond_ascii_are_readable(tmp_path):
+    """A failure means citations such as `p. <FEFF00A7002D0031>` where the book prints `§-1`."""
+    document = pymupdf.open()
+    for _ in range(2):
+        document.new_page()
+    prefix = "<FEFF" + "§-".encode("utf-16-be").hex() + ">"  # as TeX writes it
+    labels = f"<</Nums [0 <</S /D /P {prefix}>>]>>"
+    document.xref_set_key(document.pdf_catalog(), "PageLabels", labels)
+    pages = list(render_pages(save(document, tmp_path), doc_id="d"))
+    assert [page.page_label for page in pages] == ["§-1", "§-2"]
+
+
 def test_page_labels_are_the_documents_own(tmp_path):
     """A failure means citations with page numbers that are not the printed ones."""
     document = pymupdf.open()

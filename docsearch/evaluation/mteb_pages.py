@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from docsearch.errors import UnsupportedInput
-from docsearch.indexer.pipeline import _resolution
+from docsearch.indexer.pipeline import render_resolution
 from docsearch.indexer.pool import RenderJob, RenderPool, read_words
 from docsearch.protocols import Encoder
 from docsearch.types import PageRef, Query, RenderedPage, Words
@@ -88,7 +88,7 @@ def pages_of(rows: Iterable[Row], encoder: Encoder) -> Iterator[RenderedPage]:
             else:
                 written.append(RenderedPage(ref=PageRef(row.content, 1), words=row.words(), text_source="layer"))
 
-    pool = RenderPool(needs_image=sees, ocr="off" if sees else "auto", **_resolution(encoder))
+    pool = RenderPool(needs_image=sees, ocr="off" if sees else "auto", **render_resolution(encoder))
     with tempfile.TemporaryDirectory(prefix="docsearch-") as folder, pool:
         for event in pool.run(jobs(Path(folder))):
             if isinstance(event, RenderedPage):

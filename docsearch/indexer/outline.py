@@ -5,7 +5,6 @@ Beside `render.py` the only module that knows PyMuPDF.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,11 +13,10 @@ from typing import Any
 import pymupdf
 
 from docsearch.errors import UnsupportedInput
-from docsearch.indexer.render import MOSTLY, PdfDocument, one_line, open_document
+from docsearch.indexer.render import MOSTLY, PdfDocument, one_line, open_document, page_label
 
 Box = tuple[float, float, float, float]  # left, top, right, bottom
 
-_HEX_LABEL = re.compile(r"<FEFF((?:[0-9A-F]{4})*)>", re.IGNORECASE)  # so PyMuPDF gives a label that is not ASCII
 _FEW_CHARACTERS = 60  # a page with fewer is looked at for a picture that holds its text
 _THIRD = 1 / 3  # a strip through the middle of a line touches its characters, and none of the lines above and below
 
@@ -128,12 +126,7 @@ def _read_page(page: Any) -> PageLines:
                 shown = (turned.x0 / width, turned.y0 / height, turned.x1 / width, turned.y1 / height)
                 lines.append(Line(text, max(span["size"] for span in line["spans"]), tuple(line["bbox"]), shown, at))
     few = sum(len(line.text) for line in lines) < _FEW_CHARACTERS
-    return PageLines(page.number + 1, _label(page), width > height, tuple(lines), few and _is_picture(page))
-
-
-def _label(page: Any) -> str:
-    label = one_line(page.get_label())
-    return _HEX_LABEL.sub(lambda match: bytes.fromhex(match[1]).decode("utf-16-be", "replace"), label)
+    return PageLines(page.number + 1, page_label(page), width > height, tuple(lines), few and _is_picture(page))
 
 
 def _is_picture(page: Any) -> bool:

@@ -64,7 +64,7 @@ def index_files(
     pool = RenderPool(
         workers=options.workers or min(os.cpu_count() or 1, 8),
         needs_image=encoder.reads == "image",
-        **_resolution(encoder),
+        **render_resolution(encoder),
         ocr=options.ocr,
         passwords=options.passwords,
         page_timeout=options.page_timeout,
@@ -97,7 +97,7 @@ class _Document:
     bad_pages: list[Failure] = field(default_factory=list)
 
 
-def _resolution(encoder: Encoder) -> dict[str, Any]:
+def render_resolution(encoder: Encoder) -> dict[str, Any]:
     """How finely pages are drawn: an encoder that looks at more pixels than usual is given them."""
     wanted = int(encoder.settings.get("max_pixels", 0))
     return {"dpi": max(150.0, math.sqrt(wanted / A4_SQUARE_INCHES)), "max_pixels": max(4_000_000, wanted)}

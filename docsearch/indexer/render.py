@@ -43,6 +43,8 @@ _NO_LETTER = re.compile(
     "[\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f\u00ad\u200b\u200e\u200f\u202a-\u202e\u2060-\u206f\ufeff\ud800-\udfff\ufdd0-\ufdef\ufff0-\uffff]"
 )
 
+_HEX_LABEL = re.compile(r"<FEFF((?:[0-9A-F]{4})*)>", re.IGNORECASE)  # so PyMuPDF gives a label that is not ASCII
+
 pymupdf.TOOLS.mupdf_display_errors(False)  # damaged files are reported by us, not by MuPDF on stderr
 pymupdf.TOOLS.mupdf_display_warnings(False)
 
@@ -232,7 +234,7 @@ class PdfDocument(Document):
             words=words,
             image=_pixels(page, dpi, options.max_pixels) if options.needs_image else None,
             text_source=source,
-            page_label=one_line(page.get_label()),
+            page_label=page_label(page),
             width_pt=width,
             height_pt=height,
             dpi=dpi,
@@ -427,6 +429,11 @@ def _guess(head: bytes) -> str:
     if start.startswith(b"pk\x03\x04"):
         return "; it is a ZIP archive, or an office document: save it as PDF"
     return ""
+
+
+def page_label(page: Any) -> str:
+    """The PDF's own name of a page (ISO 32000-2, 12.4.2); empty when it has none."""
+    return one_line(_HEX_LABEL.sub(lambda match: bytes.fromhex(match[1]).decode("utf-16-be", "replace"), page.get_label()))
 
 
 def one_line(text: object) -> str:
