@@ -10,7 +10,7 @@ import numpy as np
 import pymupdf
 import pytest
 import typer
-from planted import open_index
+from planted import make_endless, open_index
 from typer.testing import CliRunner
 
 from docsearch.cli.eval_make import make
@@ -21,6 +21,7 @@ from docsearch.evaluation.draft_text import caption_text, first_sentence, fold, 
 from docsearch.evaluation.evaluate import evaluate_index
 from docsearch.evaluation.judged import read_judged
 from docsearch.evaluation.pages import PageNames
+from docsearch.indexer import apart
 from docsearch.indexer.outline import read_structure, write_masked
 from docsearch.options import SearchOptions
 
@@ -175,6 +176,35 @@ def test_a_masked_copy_hides_what_is_asked_and_nothing_else(books: Path):
         assert marks(original[4], 20, 40) > 0 == marks(copy[4], 20, 40)
         assert marks(original[4], 290, 310) > 0 == marks(copy[4], 290, 310)
         assert (pixels(original[2])[260:] == pixels(copy[2])[260:]).all()
+
+
+def test_a_document_that_ends_its_reader_costs_itself(books: Path, monkeypatch: pytest.MonkeyPatch):
+    """A failure means: one PDF that crashes MuPDF takes the questions of all others with it."""
+    whole, crash = apart._BOOT, "import os, signal; os.kill(os.getpid(), signal.SIGSEGV)"
+    (books / "crash.pdf").write_bytes((books / "harbour.pdf").read_bytes() + b"%")
+
+    def before(done: int, total: int, name: str) -> None:
+        monkeypatch.setattr(apart, "_BOOT", crash if name == "crash.pdf" else whole)
+
+    report = draft_queries([books], books.parent / "questions", DraftOptions(), on_progress=before)
+    assert [(failure.path, failure.code) for failure in report.failed] == [("crash.pdf", "render_error")]
+    assert "SIGSEGV" in report.failed[0].message
+    assert report.files == ("harbour.pdf",)
+    assert report.queries
+
+
+def test_a_document_that_is_never_read_to_its_end_is_given_up(tmp_path: Path):
+    """A failure means: a hostile page stops the drafting for ever, or leaves half a copy that gets indexed."""
+    path = make_endless(tmp_path / "endless.pdf")
+    with pytest.raises(UnsupportedInput, match=r"not read after 1\.5 seconds") as caught:
+        apart.read_structure(path, timeout=1.5)
+    assert caught.value.code == "timeout"
+    whole = write_book(tmp_path / "whole.pdf")
+    copy = tmp_path / "copy.pdf"
+    with pytest.raises(UnsupportedInput):
+        apart.write_masked(path, copy, hidden={1: [(0, 0, 300, 200)]}, timeout=1.5)
+    assert not copy.exists()
+    assert apart.read_structure(whole) == read_structure(whole)
 
 
 def pixels(page) -> np.ndarray:

@@ -15,6 +15,7 @@ import psutil
 import pymupdf
 import pytest
 from PIL import Image
+from planted import make_endless
 
 from docsearch.errors import DocsearchError, UnsupportedInput
 from docsearch.indexer import pool as pool_module
@@ -28,28 +29,6 @@ def make_pdf(path, pages, *, text="page"):
     document = pymupdf.open()
     for number in range(1, pages + 1):
         document.new_page(width=300, height=200).insert_text((20, 50), f"{text}{number} of {path.stem}")
-    document.save(path)
-    return path
-
-
-def make_endless(path, *, before=0, after=0):
-    """A PDF with a page whose drawing calls a drawing that calls ten others, twelve deep: it takes years to draw."""
-    document = pymupdf.open()
-    for number in range(before + 1 + after):
-        document.new_page(width=300, height=200).insert_text((20, 50), f"page{number + 1}")
-    inner = document.get_new_xref()
-    document.update_object(inner, "<</Type/XObject/Subtype/Form/BBox[0 0 300 200]>>")
-    document.update_stream(inner, b"0 0 m 300 200 l S\n")
-    for _ in range(12):
-        outer = document.get_new_xref()
-        resources = f"/Resources<</XObject<</X {inner} 0 R>>>>"
-        document.update_object(outer, f"<</Type/XObject/Subtype/Form/BBox[0 0 300 200]{resources}>>")
-        document.update_stream(outer, b"/X Do " * 10)
-        inner = outer
-    page = document[before]
-    document.xref_set_key(page.xref, "Resources", f"<</XObject<</X {inner} 0 R>>>>")
-    contents = page.get_contents()[0]
-    document.update_stream(contents, b"/X Do")
     document.save(path)
     return path
 

@@ -20,7 +20,8 @@ from docsearch.errors import UnsupportedInput
 from docsearch.evaluation.draft_book import KINDS, Book, Kind, Question, read_book
 from docsearch.evaluation.draft_readme import readme
 from docsearch.evaluation.draft_text import count_words, fold
-from docsearch.indexer.outline import Box, read_structure, write_masked
+from docsearch.indexer.apart import read_structure, write_masked
+from docsearch.indexer.outline import Box
 from docsearch.indexer.sources import find_files, hash_file
 from docsearch.types import Failure
 

@@ -84,11 +84,9 @@ def page_from(message: Mapping[str, Any], payload: bytes, doc_id: str) -> Render
 def main() -> None:
     """Serve requests until the input ends. The first message holds the settings."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
-    requests, answers = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
-    with Path(os.devnull).open("wb") as nowhere:
-        os.dup2(nowhere.fileno(), 1)  # what a C library prints must not land among the answers
+    requests, answers = sys.stdin.buffer, own_output()
     settings, _ = receive(requests)
-    _limit_memory(settings["memory_limit_mb"])
+    limit_memory(settings["memory_limit_mb"])
     for unused in ("pymupdf.layout", "pymupdf4llm"):  # PyMuPDF 2 loads them where it can: 0.8 s and 50 MB a process
         sys.modules[unused] = None  # type: ignore[assignment]
     try:
@@ -146,7 +144,16 @@ class _TimeLimit:
         faulthandler.cancel_dump_traceback_later()
 
 
-def _limit_memory(megabytes: int) -> None:
+def own_output() -> IO[bytes]:
+    """Standard output for this process alone: what a C library prints must not land among the answers."""
+    answers = os.fdopen(os.dup(1), "wb")
+    with Path(os.devnull).open("wb") as nowhere:
+        os.dup2(nowhere.fileno(), 1)
+    return answers
+
+
+def limit_memory(megabytes: int) -> None:
+    """Bound the address space of this process, where the system can."""
     try:
         import resource  # noqa: PLC0415 - not on Windows
     except ImportError:
