@@ -17,7 +17,10 @@ from docsearch.indexer.outline import Box, Line, PageLines, Section, Structure
 from docsearch.indexer.pool import MEMORY_LIMIT_MB
 
 TIMEOUT = 600.0  # seconds for one document
-_BOOT = "import sys, json; sys.path[:] = json.loads(sys.argv[1]); from docsearch.indexer.apart import main; main()"
+_BOOT = (
+    f"import sys, json; sys.path[:] = json.loads(sys.argv[1]); sys.modules.update(dict.fromkeys({worker.UNUSED})); "
+    "from docsearch.indexer.apart import main; main()"
+)
 
 
 def read_structure(path: Path, *, timeout: float = TIMEOUT) -> Structure:

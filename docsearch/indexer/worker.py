@@ -21,6 +21,7 @@ import numpy as np
 from docsearch.errors import UnsupportedInput
 from docsearch.types import PageRef, RenderedPage, Words
 
+UNUSED = ("pymupdf.layout", "pymupdf4llm")  # PyMuPDF 2 loads them where it can: 0.8 s and 50 MB a process
 TIMED_OUT = 1  # exit status faulthandler gives a process whose time is up
 
 
@@ -87,7 +88,7 @@ def main() -> None:
     requests, answers = sys.stdin.buffer, own_output()
     settings, _ = receive(requests)
     limit_memory(settings["memory_limit_mb"])
-    for unused in ("pymupdf.layout", "pymupdf4llm"):  # PyMuPDF 2 loads them where it can: 0.8 s and 50 MB a process
+    for unused in UNUSED:
         sys.modules[unused] = None  # type: ignore[assignment]
     try:
         from docsearch.indexer import render  # noqa: PLC0415 - so that a broken installation can be reported
