@@ -79,7 +79,8 @@ def _judge(name: str, encoder: Encoder | str, pages: Path, judged: Path, folder:
     summary = found.result.summary
     speed = f"{spent / report.pages:.2f} CPU s a page over {report.pages} pages" if report.pages else "made before"
     print(f"{name}: {speed}, {index.stats()['token_vectors'] / index.stats()['pages']:.0f} token vectors a page")
-    rows = {"all": summary} | summary["groups"]
+    everything = {"queries": summary["data"]["judged_queries"], "metrics": summary["metrics"]}
+    rows = {"all": everything} | summary["groups"]
     for group, told in rows.items():
         shown = ((measure, told["metrics"][measure]) for measure in SHOWN)
         values = ", ".join(f"{name} {got['value']:.3f} ({got['low']:.3f}-{got['high']:.3f})" for name, got in shown)
