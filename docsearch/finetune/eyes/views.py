@@ -82,6 +82,8 @@ def forecast(cells: Sequence[float], values: Sequence[float], times: float) -> t
 
 def reading(run: Path, page: Path, out: Path) -> None:
     """The page, faint, with the nearest piece of a word in every cell and the characters that were seen below it."""
+    import matplotlib as mpl
+
     reader = EyesReader(run)
     table = word_table([], run / "words.safetensors")
     with Image.open(page) as opened:
@@ -90,7 +92,8 @@ def reading(run: Path, page: Path, out: Path) -> None:
     words = nearest_pieces(found.tokens, table)
     size = (round(grey.shape[1] * ENLARGED), round(grey.shape[0] * ENLARGED))
     picture = Image.blend(Image.new("RGB", size, PAPER), Image.fromarray(grey).convert("RGB").resize(size), FAINT)
-    draw, font, small = ImageDraw.Draw(picture), ImageFont.load_default(12), ImageFont.load_default(10)
+    draw, letters = ImageDraw.Draw(picture), Path(mpl.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf")
+    font, small = (ImageFont.truetype(letters, size) for size in (12, 10))  # Greek and Cyrillic, too
     side = CELL * ENLARGED
     for cell in np.flatnonzero(found.written):
         row, col = divmod(int(cell), found.cols)
