@@ -17,7 +17,6 @@ import json
 import os
 import re
 import resource
-import shutil
 import subprocess
 import sys
 from collections import Counter
@@ -106,9 +105,13 @@ def _from_bench(bench: Path, which: str, made: Path, files: Sequence[str]) -> Pa
 def _from_samples(samples: Path, made: Path) -> Path:
     """Judgements of the sample documents, without the queries that are pictures."""
     (made / "judged" / "qrels").mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(samples / "qrels.tsv", made / "judged" / "qrels" / "test.tsv")
     lines = [json.loads(line) for line in (samples / "queries.jsonl").read_text("utf-8").splitlines()]
-    _write(made / "judged", [query for query in lines if "image" not in query])
+    queries = [query for query in lines if "image" not in query]
+    header, *judgements = (samples / "qrels.tsv").read_text("utf-8").splitlines()
+    asked = {query["_id"] for query in queries}
+    kept = [header, *(line for line in judgements if line.split("\t")[0] in asked)]
+    (made / "judged" / "qrels" / "test.tsv").write_text("".join(f"{line}\n" for line in kept), "utf-8")
+    _write(made / "judged", queries)
     _tell_more(made / "judged", samples)
     return samples
 
