@@ -109,7 +109,7 @@ def work(name: str, keep: Path, limit: int | None) -> None:
     workers: dict[str, Callable[[Given], Iterator[Row]]] = {
         "docsearch": docsearch, "bm25s": bm25s, "tantivy": tantivy, "faiss": faiss_flat,
         "sentence-transformers": sentence_transformers, "minilm": minilm, "minilm-tokens": minilm_tokens,
-        "pylate": pylate, "fast-plaid-4": fast_plaid, "fast-plaid-2": fast_plaid_two_bits,
+        "pylate": pylate, "fast-plaid": fast_plaid,
     }  # fmt: skip
     rows = []
     for row in workers[name](given):
@@ -412,8 +412,8 @@ def pylate(given: Given) -> Iterator[Row]:
         } | given.answers(ask)  # fmt: skip
 
 
-def fast_plaid(given: Given, bits: int = 4) -> Iterator[Row]:
-    """The index under pylate, its newest version: all as it comes."""
+def fast_plaid(given: Given) -> Iterator[Row]:
+    """The index under pylate, its newest version, 4 bits: all as it comes."""
     import torch
     from fast_plaid import search
 
@@ -422,22 +422,17 @@ def fast_plaid(given: Given, bits: int = 4) -> Iterator[Row]:
     with tempfile.TemporaryDirectory() as folder:
         began = time.process_time()
         index = search.FastPlaid(index=folder, device="cpu")
-        index.create(documents_embeddings=pages, nbits=bits)
+        index.create(documents_embeddings=pages)
         build, size = time.process_time() - began, bytes_below(Path(folder))
 
         def ask(at: int, k: int) -> Iterator[tuple[int, float]]:
             return iter(index.search([torch.from_numpy(queries[at])], top_k=k, show_progress=False)[0])
 
         yield {
-            "way": f"late interaction, same vectors (fast-plaid, {bits} bits)", "model": "words",
+            "way": "late interaction, same vectors (fast-plaid, 4 bits)", "model": "words",
             "bytes": size / len(given.names), "build": build,
-            "settings": f"defaults, nbits {bits}: n_ivf_probe 8, n_full_scores 4096",
+            "settings": "defaults: n_ivf_probe 8, n_full_scores 4096",
         } | given.answers(ask)  # fmt: skip
-
-
-def fast_plaid_two_bits(given: Given) -> Iterator[Row]:
-    """Likewise in half the space."""
-    return fast_plaid(given, bits=2)
 
 
 def bytes_below(folder: Path) -> int:

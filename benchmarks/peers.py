@@ -41,7 +41,7 @@ from peer_ways import Run, encode, work
 HERE = Path(__file__).parent
 OURS = ("docsearch",)
 HERE_TOO = ("bm25s", "tantivy", "faiss", "sentence-transformers", "minilm", "minilm-tokens")
-ELSEWHERE = ("pylate", "fast-plaid-4", "fast-plaid-2")
+ELSEWHERE = ("pylate", "fast-plaid")
 ORDER = (*OURS, *HERE_TOO, *ELSEWHERE)
 
 # What a peer's first example says where there is no model hub; asked of the Pythons given with --without-hub.
@@ -81,7 +81,7 @@ def report(arguments: argparse.Namespace, keep: Path) -> None:
     """Run what is to be run, and write the table."""
     if not (keep / "pages.json").exists():
         in_process(sys.executable, "encode", arguments, keep, threads=None)
-    pythons = {"pylate": arguments.pylate} | dict.fromkeys(("fast-plaid-4", "fast-plaid-2"), arguments.fast_plaid)
+    pythons = {"pylate": arguments.pylate, "fast-plaid": arguments.fast_plaid}
     found: dict[str, dict[str, Any]] = {}
     missing: dict[str, str] = {}
     for name in ORDER:
@@ -198,7 +198,7 @@ def left_out(without_hub: Sequence[str], missing: dict[str, str], kept: Path) ->
     lines += [
         f"- {name} needs a model from the hub. Its first example, without one: `{said}`" for name, said in told.items()
     ]
-    return ["## Could not be run here, and why", "", *lines] if lines else []
+    return ["## Left out, and why", "", *lines] if lines else []
 
 
 if __name__ == "__main__":
