@@ -194,17 +194,29 @@ def test_a_document_that_ends_its_reader_costs_itself(books: Path, monkeypatch: 
 
 
 def test_a_document_that_is_never_read_to_its_end_is_given_up(tmp_path: Path):
-    """A failure means: a hostile page stops the drafting for ever, or leaves half a copy that gets indexed."""
+    """A failure means: a hostile page stops the drafting for ever."""
     path = make_endless(tmp_path / "endless.pdf")
     with pytest.raises(UnsupportedInput, match=r"not read after 1\.5 seconds") as caught:
         apart.read_structure(path, timeout=1.5)
     assert caught.value.code == "timeout"
     whole = write_book(tmp_path / "whole.pdf")
-    copy = tmp_path / "copy.pdf"
-    with pytest.raises(UnsupportedInput):
-        apart.write_masked(path, copy, hidden={1: [(0, 0, 300, 200)]}, timeout=1.5)
-    assert not copy.exists()
     assert apart.read_structure(whole) == read_structure(whole)
+
+
+def test_half_a_copy_is_taken_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """A failure means: what a crash left of a masked copy gets indexed, and measured."""
+    whole, copy = write_book(tmp_path / "whole.pdf"), tmp_path / "copy.pdf"
+    half = (
+        "import json, os, pathlib, signal, sys; job = json.loads(sys.stdin.readline()); "
+        "pathlib.Path(job['target']).write_bytes(b'%PDF-1.7'); print('half', file=open(job['path'] + '.seen', 'w')); "
+        "os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    monkeypatch.setattr(apart, "_BOOT", half)
+    with pytest.raises(UnsupportedInput, match="crashed") as caught:
+        apart.write_masked(whole, copy, hidden={1: [(0, 0, 300, 200)]})
+    assert caught.value.code == "render_error"
+    assert (tmp_path / "whole.pdf.seen").exists()
+    assert not copy.exists()
 
 
 def pixels(page) -> np.ndarray:

@@ -13,6 +13,8 @@ import pytest
 from planted import open_index, page_text, unique_word, write_pdf, write_planted
 
 from docsearch.errors import UnsupportedInput
+from docsearch.evaluation import mteb as mteb_module
+from docsearch.evaluation import plot
 from docsearch.evaluation.ablate import Row, Setting, ablate, read_grid, record, settings
 from docsearch.evaluation.diff import compare
 from docsearch.evaluation.evaluate import evaluate_index, evaluate_mteb, evaluate_run
@@ -192,7 +194,6 @@ def test_a_run_is_scored_without_an_index(tmp_path):
 
 def test_a_task_of_mteb_is_scored_from_what_it_leaves(tmp_path, monkeypatch):
     """A failure means: mteb's queries and ours do not meet."""
-    module = pytest.importorskip("docsearch.evaluation.mteb")
 
     def evaluate_task(name, *, encoder, out, way, search=None):
         out.mkdir(parents=True)
@@ -203,7 +204,7 @@ def test_a_task_of_mteb_is_scored_from_what_it_leaves(tmp_path, monkeypatch):
         )
         return out
 
-    monkeypatch.setattr(module, "evaluate_task", evaluate_task)
+    monkeypatch.setattr(mteb_module, "evaluate_task", evaluate_task)
     found = evaluate_mteb("Toy", tmp_path, encoder="words", options=OPTIONS, exact=True)
 
     assert (found.judged.name, found.judged.kind) == ("Toy", "mteb")
@@ -453,7 +454,6 @@ def test_a_row_is_optimal_where_no_other_is_better_in_one_thing_and_as_good_in_a
 
 def test_the_plot_shows_what_is_varied_and_is_the_same_each_time(index, tmp_path):
     """A failure means: the picture has other names than the table, or changes without a reason."""
-    plot = pytest.importorskip("docsearch.evaluation.plot")
     values = {"nDCG@10": Interval(0.5, 0.4, 0.6)}
     rows = [
         Row(setting=Setting(codec=codec, pooling=1, candidates=candidates, mode="auto", exact=candidates is None),

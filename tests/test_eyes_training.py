@@ -8,17 +8,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
-torch = pytest.importorskip("torch")
-
-from docsearch.encoders.words.tokenizer import Pieces  # noqa: E402
-from docsearch.errors import UnsupportedInput  # noqa: E402
-from docsearch.finetune.eyes.network import CELL, SIZES, EyesNetwork, Shape  # noqa: E402
-from docsearch.finetune.eyes.pages.typeset import Chars  # noqa: E402
-from docsearch.finetune.eyes.state import load_run, save_run  # noqa: E402
-from docsearch.finetune.eyes.stock import stock_tokens, to_stock  # noqa: E402
-from docsearch.finetune.eyes.stream import SHELF, page_numbers  # noqa: E402
-from docsearch.finetune.eyes.targets import Alphabet, char_slots, piece_boxes, spread  # noqa: E402
+from docsearch.encoders.words.tokenizer import Pieces
+from docsearch.errors import UnsupportedInput
+from docsearch.finetune.eyes.network import CELL, SIZES, EyesNetwork, Shape
+from docsearch.finetune.eyes.pages.typeset import Chars
+from docsearch.finetune.eyes.state import load_run, save_run
+from docsearch.finetune.eyes.stock import stock_tokens, to_stock
+from docsearch.finetune.eyes.stream import SHELF, page_numbers
+from docsearch.finetune.eyes.targets import Alphabet, char_slots, piece_boxes, spread
 
 TINY = Shape(vision_width=32, vision_layers=2, vision_heads=2, vision_inner=48, width=32, layers=2, heads=2, inner=48)
 

@@ -26,7 +26,6 @@ from docsearch.options import IndexOptions, SearchOptions
 from docsearch.testing import FakeEncoder
 from docsearch.types import PageVectors, Query, QueryVectors, RenderedPage
 
-pytest.importorskip("mteb", reason="the extra mteb is not installed")
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # of what mteb imports
     import datasets
