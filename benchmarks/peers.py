@@ -163,6 +163,8 @@ def page(
         f"The encoder `words` takes {told['page_s']:.2f} CPU s a page and {told['query_ms']:.1f} CPU ms a question; "
         "every row of its vectors needs that too."
     )
+    if arguments.only:
+        about += f" With `--only`: {', '.join(arguments.only)} ran now, the other rows before this and were kept."
     lines = ["# docsearch beside its peers", "", about, "", *facts(), f"- Installed: {', '.join(used)}.", ""]
     lines += [table(head, rows), "", encoder, "", "Settings:", "", *notes, ""]
     return lines + left_out(arguments.without_hub, missing, keep / "without-hub.json")
@@ -194,10 +196,11 @@ def left_out(without_hub: Sequence[str], missing: dict[str, str], kept: Path) ->
             except subprocess.TimeoutExpired:
                 told[name] = "nothing within ten minutes"
     kept.write_text(json.dumps(told))
+    now = {given.partition("=")[0] for given in without_hub}
     lines = [f"- {name}: {why}" for name, why in missing.items()]
-    lines += [
-        f"- {name} needs a model from the hub. Its first example, without one: `{said}`" for name, said in told.items()
-    ]
+    for name, said in told.items():
+        when = "without one" if name in now else "without one, as it was asked before, not in this run"
+        lines.append(f"- {name} needs a model from the hub. Its first example, {when}: `{said}`")
     return ["## Left out, and why", "", *lines] if lines else []
 
 
